@@ -1,0 +1,89 @@
+//! Actions: what one turn of user code asks for.
+
+use smol_str::SmolStr;
+
+use crate::event::{EventKind, SubOrchestrationCreated};
+use crate::failure::FailureDetails;
+use crate::ids::InstanceId;
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// One request of an orchestration, numbered in the order in which the code made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrchestratorAction {
+    /// The number: the event id of the event that confirms it.
+    pub id: i32,
+    /// What is asked for.
+    pub kind: ActionKind,
+}
+
+/// What an action asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActionKind {
+    /// Run an activity.
+    ScheduleTask {
+        /// The activity's name.
+        name: SmolStr,
+        /// Its version, empty for none.
+        version: SmolStr,
+        /// Its input.
+        input: Payload,
+    },
+    /// Wake the orchestration at a moment.
+    CreateTimer {
+        /// The moment.
+        fire_at: Timestamp,
+    },
+    /// Start another orchestration.
+    CreateSubOrchestration(Box<SubOrchestrationCreated>),
+    /// Send an event to another instance.
+    SendEvent {
+        /// The receiver.
+        instance: InstanceId,
+        /// The event's name.
+        name: SmolStr,
+        /// Its payload.
+        input: Payload,
+    },
+    /// End this execution.
+    Complete(Completion),
+}
+
+/// How an execution ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    /// It returned.
+    Completed(Payload),
+    /// It failed.
+    Failed(Box<FailureDetails>),
+    /// It was terminated, with a reason.
+    Terminated(SmolStr),
+    /// It goes on as a new execution.
+    ContinueAsNew {
+        /// Input of the next execution.
+        input: Payload,
+        /// Its version; the same as before when absent.
+        version: Option<SmolStr>,
+        /// Whether events that nobody consumed go along.
+        preserve_events: bool,
+    },
+}
+
+impl ActionKind {
+    /// The event that records this action, for the kinds that replay must confirm one by one.
+    pub(crate) fn scheduled_event(&self) -> Option<EventKind> {
+        Some(match self {
+            Self::ScheduleTask { name, version, input } => {
+                EventKind::TaskScheduled { name: name.clone(), version: version.clone(), input: input.clone() }
+            }
+            Self::CreateTimer { fire_at } => EventKind::TimerCreated { fire_at: *fire_at },
+            Self::CreateSubOrchestration(created) => {
+                EventKind::SubOrchestrationInstanceCreated(created.clone())
+            }
+            Self::SendEvent { instance, name, input } => {
+                EventKind::EventSent { instance: instance.clone(), name: name.clone(), input: input.clone() }
+            }
+            Self::Complete(_) => return None,
+        })
+    }
+}

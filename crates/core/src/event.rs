@@ -1,0 +1,239 @@
+//! History events: the facts that make up an instance's history. The vocabulary is the Durable Task Framework's.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::failure::FailureDetails;
+use crate::ids::{ExecutionId, InstanceId};
+use crate::payload::Payload;
+use crate::state::OrchestrationStatus;
+use crate::time::Timestamp;
+
+/// The event id of everything that no action caused.
+pub const NO_EVENT_ID: i32 = -1;
+
+/// Tags of an instance: ordered, so that equal tags encode equally.
+pub type Tags = BTreeMap<SmolStr, SmolStr>;
+
+/// One fact in a history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEvent {
+    /// The id of the action that caused it, or [`NO_EVENT_ID`].
+    pub event_id: i32,
+    /// When it was made. The timestamps of `OrchestratorStarted` are the orchestration's clock.
+    pub timestamp: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What an event says. Variants are only ever added at the end: their order is part of the record format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// The execution exists.
+    ExecutionStarted(Box<ExecutionStarted>),
+    /// The execution ended (not by continuing as new).
+    ExecutionCompleted {
+        /// Completed, Failed or Terminated.
+        status: OrchestrationStatus,
+        /// The result, if it completed.
+        output: Option<Payload>,
+        /// Why it failed.
+        failure: Option<Box<FailureDetails>>,
+    },
+    /// Somebody asked to terminate the instance.
+    ExecutionTerminated {
+        /// The reason given.
+        reason: SmolStr,
+        /// Whether its unfinished sub-orchestrations are terminated too.
+        recurse: bool,
+    },
+    /// The orchestration asked for an activity.
+    TaskScheduled {
+        /// The activity's name.
+        name: SmolStr,
+        /// Its version, empty for none.
+        version: SmolStr,
+        /// Its input.
+        input: Payload,
+    },
+    /// An activity returned.
+    TaskCompleted {
+        /// The event id of its `TaskScheduled`.
+        task_scheduled_id: i32,
+        /// What it returned.
+        result: Payload,
+    },
+    /// An activity failed.
+    TaskFailed {
+        /// The event id of its `TaskScheduled`.
+        task_scheduled_id: i32,
+        /// Why.
+        failure: Box<FailureDetails>,
+    },
+    /// The orchestration asked for a sub-orchestration.
+    SubOrchestrationInstanceCreated(Box<SubOrchestrationCreated>),
+    /// A sub-orchestration completed.
+    SubOrchestrationInstanceCompleted {
+        /// The event id of its `SubOrchestrationInstanceCreated`.
+        task_scheduled_id: i32,
+        /// What it returned.
+        result: Payload,
+    },
+    /// A sub-orchestration failed or was terminated.
+    SubOrchestrationInstanceFailed {
+        /// The event id of its `SubOrchestrationInstanceCreated`.
+        task_scheduled_id: i32,
+        /// Why.
+        failure: Box<FailureDetails>,
+    },
+    /// The orchestration asked for a timer.
+    TimerCreated {
+        /// When it is due.
+        fire_at: Timestamp,
+    },
+    /// A timer is due.
+    TimerFired {
+        /// The event id of its `TimerCreated`.
+        timer_id: i32,
+        /// When it was due.
+        fire_at: Timestamp,
+    },
+    /// A turn began; its timestamp is the orchestration's current time until the next one.
+    OrchestratorStarted,
+    /// A turn ended.
+    OrchestratorCompleted,
+    /// The orchestration sent an event to another instance.
+    EventSent {
+        /// The receiver.
+        instance: InstanceId,
+        /// The event's name.
+        name: SmolStr,
+        /// Its payload.
+        input: Payload,
+    },
+    /// An external event arrived.
+    EventRaised {
+        /// The event's name.
+        name: SmolStr,
+        /// Its payload.
+        input: Payload,
+    },
+    /// The execution ended and the instance goes on with a new one.
+    ContinueAsNew {
+        /// Input of the next execution.
+        input: Payload,
+    },
+    /// Free text, for tools.
+    GenericEvent {
+        /// The text.
+        data: SmolStr,
+    },
+    /// Nothing is emitted until the instance is resumed.
+    ExecutionSuspended {
+        /// The reason given.
+        reason: SmolStr,
+    },
+    /// The instance goes on.
+    ExecutionResumed {
+        /// The reason given.
+        reason: SmolStr,
+    },
+}
+
+/// The content of `ExecutionStarted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionStarted {
+    /// The orchestration's name.
+    pub name: SmolStr,
+    /// Its version, empty for none.
+    pub version: SmolStr,
+    /// Its input.
+    pub input: Payload,
+    /// The execution that begins.
+    pub execution: ExecutionId,
+    /// Who awaits the result, if anybody.
+    pub parent: Option<ParentInstance>,
+    /// Tags given at the start, or inherited.
+    pub tags: Tags,
+    /// Not to begin before this moment.
+    pub scheduled_start: Option<Timestamp>,
+    /// How many executions came before it by continue-as-new.
+    pub generation: u32,
+    /// External events that the previous execution had not consumed, in order of arrival.
+    pub carried_events: Vec<CarriedEvent>,
+}
+
+/// An external event handed from one execution to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedEvent {
+    /// The event's name.
+    pub name: SmolStr,
+    /// Its payload.
+    pub input: Payload,
+    /// When it arrived.
+    pub timestamp: Timestamp,
+}
+
+/// The content of `SubOrchestrationInstanceCreated`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubOrchestrationCreated {
+    /// The orchestration's name.
+    pub name: SmolStr,
+    /// Its version, empty for none.
+    pub version: SmolStr,
+    /// The child's instance id.
+    pub instance: InstanceId,
+    /// The child's execution.
+    pub execution: ExecutionId,
+    /// Its input.
+    pub input: Payload,
+    /// Nobody awaits it.
+    pub detached: bool,
+}
+
+/// Who started a sub-orchestration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentInstance {
+    /// The parent's id.
+    pub instance: InstanceId,
+    /// The parent's execution; a result for another one is discarded.
+    pub execution: ExecutionId,
+    /// The event id of the parent's `SubOrchestrationInstanceCreated`.
+    pub task_scheduled_id: i32,
+}
+
+impl HistoryEvent {
+    /// An event that no action caused.
+    pub fn message(timestamp: Timestamp, kind: EventKind) -> Self {
+        Self { event_id: NO_EVENT_ID, timestamp, kind }
+    }
+}
+
+impl EventKind {
+    /// The event type's name in the Durable Task vocabulary.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::ExecutionStarted(_) => "ExecutionStarted",
+            Self::ExecutionCompleted { .. } => "ExecutionCompleted",
+            Self::ExecutionTerminated { .. } => "ExecutionTerminated",
+            Self::TaskScheduled { .. } => "TaskScheduled",
+            Self::TaskCompleted { .. } => "TaskCompleted",
+            Self::TaskFailed { .. } => "TaskFailed",
+            Self::SubOrchestrationInstanceCreated(_) => "SubOrchestrationInstanceCreated",
+            Self::SubOrchestrationInstanceCompleted { .. } => "SubOrchestrationInstanceCompleted",
+            Self::SubOrchestrationInstanceFailed { .. } => "SubOrchestrationInstanceFailed",
+            Self::TimerCreated { .. } => "TimerCreated",
+            Self::TimerFired { .. } => "TimerFired",
+            Self::OrchestratorStarted => "OrchestratorStarted",
+            Self::OrchestratorCompleted => "OrchestratorCompleted",
+            Self::EventSent { .. } => "EventSent",
+            Self::EventRaised { .. } => "EventRaised",
+            Self::ContinueAsNew { .. } => "ContinueAsNew",
+            Self::GenericEvent { .. } => "GenericEvent",
+            Self::ExecutionSuspended { .. } => "ExecutionSuspended",
+            Self::ExecutionResumed { .. } => "ExecutionResumed",
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The vocabulary and the pure kernel of Steadfast.
+//!
+//! Everything here is synchronous and deterministic: no files, sockets, threads, clocks or randomness. Time and ids
+//! enter as inputs; what is to be done leaves as values. It must not know how records are stored, who runs
+//! activities, or that actors exist.
+
+mod action;
+mod error;
+mod event;
+pub mod failure;
+mod ids;
+mod message;
+mod payload;
+mod state;
+mod time;
+
+pub use action::{ActionKind, Completion, OrchestratorAction};
+pub use error::{Error, Result, TaskError, TaskKind};
+pub use event::{
+    CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
+    SubOrchestrationCreated, Tags,
+};
+pub use failure::FailureDetails;
+pub use ids::{ExecutionId, InstanceId, InvalidInstanceId, MAX_INSTANCE_ID_BYTES, PartitionId, Position};
+pub use message::{ActivityId, Origin, TaskMessage, TimerKey};
+pub use payload::Payload;
+pub use state::{InstanceState, OrchestrationStatus};
+pub use time::Timestamp;

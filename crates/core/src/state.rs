@@ -1,0 +1,183 @@
+//! The state of an instance, derived from its history event by event.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::event::{EventKind, ExecutionStarted, HistoryEvent, ParentInstance, Tags};
+use crate::failure::FailureDetails;
+use crate::ids::{ExecutionId, InstanceId};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OrchestrationStatus {
+    /// Its code has begun.
+    Running,
+    /// It returned.
+    Completed,
+    /// One execution ended and the next has not begun.
+    ContinuedAsNew,
+    /// It failed.
+    Failed,
+    /// Reserved by the Durable Task vocabulary; not used.
+    Canceled,
+    /// It was terminated.
+    Terminated,
+    /// It was accepted and has not begun.
+    Pending,
+    /// It emits nothing until it is resumed.
+    Suspended,
+}
+
+impl OrchestrationStatus {
+    /// Whether the instance has ended.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Canceled | Self::Terminated)
+    }
+}
+
+impl fmt::Display for OrchestrationStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What is known of an instance without reading its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceState {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its current execution.
+    pub execution: ExecutionId,
+    /// The orchestration's name.
+    pub name: SmolStr,
+    /// Its version, empty for none.
+    pub version: SmolStr,
+    /// Where it is in its life.
+    pub status: OrchestrationStatus,
+    /// Its input.
+    pub input: Payload,
+    /// Its result.
+    pub output: Option<Payload>,
+    /// Why it failed.
+    pub failure: Option<Box<FailureDetails>>,
+    /// Why it is suspended, or why it was terminated.
+    pub reason: Option<SmolStr>,
+    /// What its code last set as custom status.
+    pub custom_status: Option<Payload>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Who awaits it.
+    pub parent: Option<ParentInstance>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// Not to begin before this moment.
+    pub scheduled_start: Option<Timestamp>,
+    /// How many executions came before this one by continue-as-new.
+    pub generation: u32,
+    /// Number of events in the current execution's history.
+    pub history_events: u64,
+    /// Size of that history in the record encoding, in bytes.
+    pub history_bytes: u64,
+    /// Timers that are armed: timer id and due time.
+    pub open_timers: BTreeMap<i32, Timestamp>,
+    /// Sub-orchestrations that are awaited and have not ended.
+    pub open_children: BTreeMap<i32, InstanceId>,
+}
+
+impl InstanceState {
+    /// The state of an instance whose start was accepted and whose code has not begun.
+    pub fn pending(instance: InstanceId, started: &ExecutionStarted, at: Timestamp) -> Self {
+        Self {
+            instance,
+            execution: started.execution,
+            name: started.name.clone(),
+            version: started.version.clone(),
+            status: OrchestrationStatus::Pending,
+            input: started.input.clone(),
+            output: None,
+            failure: None,
+            reason: None,
+            custom_status: None,
+            tags: started.tags.clone(),
+            parent: started.parent.clone(),
+            created_at: at,
+            updated_at: at,
+            completed_at: None,
+            scheduled_start: started.scheduled_start,
+            generation: started.generation,
+            history_events: 0,
+            history_bytes: 0,
+            open_timers: BTreeMap::new(),
+            open_children: BTreeMap::new(),
+        }
+    }
+
+    /// Applies one event of the current execution. Live turns and recovery both go through here, so that they agree.
+    pub fn apply(&mut self, event: &HistoryEvent) {
+        self.history_events += 1;
+        self.updated_at = self.updated_at.max(event.timestamp);
+        match &event.kind {
+            EventKind::ExecutionStarted(_) => self.status = OrchestrationStatus::Running,
+            EventKind::ExecutionCompleted { status, output, failure } => {
+                self.status = *status;
+                self.output.clone_from(output);
+                self.failure.clone_from(failure);
+                self.end(event.timestamp);
+            }
+            EventKind::ContinueAsNew { .. } => {
+                self.status = OrchestrationStatus::ContinuedAsNew;
+                self.end(event.timestamp);
+                self.completed_at = None;
+            }
+            EventKind::ExecutionTerminated { reason, .. } => self.reason = Some(reason.clone()),
+            EventKind::ExecutionSuspended { reason } if !self.status.is_terminal() => {
+                self.status = OrchestrationStatus::Suspended;
+                self.reason = Some(reason.clone());
+            }
+            EventKind::ExecutionResumed { .. } if self.status == OrchestrationStatus::Suspended => {
+                self.status = OrchestrationStatus::Running;
+                self.reason = None;
+            }
+            EventKind::TimerCreated { fire_at } => {
+                self.open_timers.insert(event.event_id, *fire_at);
+            }
+            EventKind::TimerFired { timer_id, .. } => {
+                self.open_timers.remove(timer_id);
+            }
+            EventKind::SubOrchestrationInstanceCreated(created) if !created.detached => {
+                self.open_children.insert(event.event_id, created.instance.clone());
+            }
+            EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, .. }
+            | EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, .. } => {
+                self.open_children.remove(task_scheduled_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, at: Timestamp) {
+        self.completed_at = Some(at);
+        self.open_timers.clear();
+        self.open_children.clear();
+    }
+
+    /// Roughly how much memory this state takes, in bytes, for the bounds on what is kept in memory.
+    pub fn approximate_bytes(&self) -> usize {
+        let payload = |payload: &Option<Payload>| payload.as_ref().map_or(0, Payload::len);
+        size_of::<Self>()
+            + self.instance.as_str().len()
+            + self.input.len()
+            + payload(&self.output)
+            + payload(&self.custom_status)
+            + 64 * (self.tags.len() + self.open_timers.len() + self.open_children.len())
+    }
+}

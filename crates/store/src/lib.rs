@@ -1,0 +1,218 @@
+//! The contract between the runtime and what keeps its data, an in-memory implementation of it, and the behaviour
+//! suite that every implementation runs (feature `suite`).
+//!
+//! A store keeps two things for each partition: a *commit log* of records, to which the critical path only appends,
+//! and the *instance store*, into which the materialiser moves what the log says, in the background. A store knows
+//! nothing of events: states, histories, rows and records are bytes to it.
+
+mod error;
+
+pub use error::StoreError;
+
+use std::sync::Arc;
+
+use steadfast_core::{InstanceId, PartitionId, Position};
+
+/// What a store says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HubInfo {
+    /// How many partitions the task hub has: chosen at creation, recorded, unchangeable.
+    pub partitions: u16,
+}
+
+/// One record for a partition's commit log.
+#[derive(Debug, Clone)]
+pub struct LogRecord {
+    /// Whose log.
+    pub partition: PartitionId,
+    /// Its place: exactly one more than the previous record of that partition.
+    pub position: Position,
+    /// The encoded record.
+    pub bytes: Arc<[u8]>,
+}
+
+/// What one materialisation writes for one partition.
+#[derive(Debug, Clone, Default)]
+pub struct Materialisation {
+    /// The position that the instance store reflects afterwards.
+    pub upto: Position,
+    /// Changed instances, sorted by id, each at most once.
+    pub instances: Vec<InstanceWrite>,
+    /// Changed rows of the partition, sorted by key, each at most once.
+    pub rows: Vec<RowWrite>,
+}
+
+/// A change of one instance.
+#[derive(Debug, Clone)]
+pub struct InstanceWrite {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The log position that the instance reflects after this write.
+    pub reflects: Position,
+    /// The change.
+    pub change: InstanceChange,
+}
+
+/// How an instance changes.
+#[derive(Debug, Clone)]
+pub enum InstanceChange {
+    /// Its state is replaced and its history grows or is replaced.
+    Put {
+        /// The encoded state.
+        state: Arc<[u8]>,
+        /// How the history changes.
+        history: HistoryChange,
+        /// How many events the history has after this write.
+        history_events: u64,
+        /// Nothing was ever stored under this id, so no old pieces need to be looked for.
+        fresh: bool,
+        /// The instance has ended: its history will probably not grow any more.
+        ended: bool,
+    },
+    /// It and its history are removed.
+    Delete,
+}
+
+/// How a history changes.
+#[derive(Debug, Clone)]
+pub enum HistoryChange {
+    /// `bytes` are the encoded events from number `at` (counted from 0) on; `at` is the number of events stored
+    /// before. The bytes may be empty.
+    Append {
+        /// The number of the first event in `bytes`.
+        at: u64,
+        /// Encoded events.
+        bytes: Arc<[u8]>,
+    },
+    /// Whatever was stored is dropped; these are the encoded events from number 0 on.
+    Replace(Arc<[u8]>),
+}
+
+/// A change of one row of a partition: an unfinished activity, a timer, a message in the outbox and the like.
+#[derive(Debug, Clone)]
+pub struct RowWrite {
+    /// The row's key within its partition, at most 1 KiB.
+    pub key: Vec<u8>,
+    /// Its new value, or none to remove it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A stored instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredInstance {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The log position that it reflects.
+    pub reflects: Position,
+    /// The encoded state.
+    pub state: Vec<u8>,
+}
+
+/// The partition's side of the instance store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionSnapshot {
+    /// The position up to which the log has been materialised.
+    pub upto: Position,
+    /// All rows of the partition, in key order.
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Counters of a store since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreMetrics {
+    /// How many times data was made durable.
+    pub log_syncs: u64,
+    /// Bytes of records appended.
+    pub log_bytes: u64,
+    /// Records appended.
+    pub log_records: u64,
+}
+
+/// Keeps the data of one task hub. All methods block; they are called from threads made for it, several at once.
+///
+/// A crash at any point leaves the effect of some prefix of the calls, and of a call that was under way either
+/// nothing, or a part that the contract of that method names.
+pub trait Store: Send + Sync + 'static {
+    /// What was chosen when the hub was created.
+    fn info(&self) -> HubInfo;
+
+    /// Appends records and makes them durable, so that they survive power loss once this returns. Records of one
+    /// partition are in order and without gaps, here and from call to call. After a crash within the call each
+    /// partition's log holds a prefix of what was handed in for it.
+    ///
+    /// # Errors
+    /// On any error the caller must take it that some, all or none of the records are in the log, must not append
+    /// more, and recovers by reading the log again ([`Store::recover`] first).
+    fn append(&self, records: &[LogRecord]) -> Result<(), StoreError>;
+
+    /// Hands out the records of a partition after `after`, in order, one at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a record is missing or incomplete, and whatever `visit` returns.
+    fn read_log(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        visit: &mut dyn FnMut(Position, Vec<u8>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
+    /// Writes instances and rows, then the position. It need not be atomic: a crash in the middle leaves some writes
+    /// done and the old position, each single instance's `reflects`, state and history agreeing with one another.
+    /// It need not be durable before the next [`Store::append`] or [`Store::truncate_log`] is, but must not become
+    /// durable after a truncation that follows it.
+    ///
+    /// # Errors
+    /// Those of the storage; the materialisation may then be partly done and is repeated after recovery.
+    fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError>;
+
+    /// Forgets the records of a partition up to and including `upto`, which has been materialised.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError>;
+
+    /// Reads the partition's position and rows.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn load_partition(&self, partition: PartitionId) -> Result<PartitionSnapshot, StoreError>;
+
+    /// Reads an instance, without its history.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn load_instance(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError>;
+
+    /// Reads the encoded events of an instance's history, all of them; empty when there is no such instance.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a piece is missing.
+    fn load_history(&self, instance: &InstanceId) -> Result<Vec<u8>, StoreError>;
+
+    /// Reads at most `limit` instances with ids greater than `after` that begin with `prefix`, in id order.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn scan_instances(
+        &self,
+        prefix: &str,
+        after: Option<&InstanceId>,
+        limit: usize,
+    ) -> Result<Vec<StoredInstance>, StoreError>;
+
+    /// Puts the store back into working order after an error, as far as that is possible, before the partitions are
+    /// rebuilt from it. Reopening files is the typical content. Without an error it does nothing.
+    ///
+    /// # Errors
+    /// When the cause persists.
+    fn recover(&self) -> Result<(), StoreError>;
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn flush(&self) -> Result<(), StoreError>;
+
+    /// Counters since it was opened.
+    fn metrics(&self) -> StoreMetrics;
+}
