@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Another process (or another hub of this process) has the store open.
-    #[error("the store at {path:?} is in use by another process; stop it, or give this one another data folder")]
+    #[error(
+        "the store at {path:?} is in use by another process; stop it, or give this one another data folder"
+    )]
     Locked {
         /// The store's folder.
         path: PathBuf,

@@ -6,8 +6,10 @@
 //! nothing of events: states, histories, rows and records are bytes to it.
 
 mod error;
+mod memory;
 
 pub use error::StoreError;
+pub use memory::{Fault, FaultPoint, MemoryStore, Operation, Survival};
 
 use std::sync::Arc;
 
