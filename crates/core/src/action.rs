@@ -73,9 +73,11 @@ impl ActionKind {
     /// The event that records this action, for the kinds that replay must confirm one by one.
     pub(crate) fn scheduled_event(&self) -> Option<EventKind> {
         Some(match self {
-            Self::ScheduleTask { name, version, input } => {
-                EventKind::TaskScheduled { name: name.clone(), version: version.clone(), input: input.clone() }
-            }
+            Self::ScheduleTask { name, version, input } => EventKind::TaskScheduled {
+                name: name.clone(),
+                version: version.clone(),
+                input: input.clone(),
+            },
             Self::CreateTimer { fire_at } => EventKind::TimerCreated { fire_at: *fire_at },
             Self::CreateSubOrchestration(created) => {
                 EventKind::SubOrchestrationInstanceCreated(created.clone())

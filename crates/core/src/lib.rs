@@ -5,14 +5,17 @@
 //! activities, or that actors exist.
 
 mod action;
+pub mod codec;
 mod error;
 mod event;
 pub mod failure;
 mod ids;
 mod message;
+pub mod model;
 mod payload;
 mod state;
 mod time;
+pub mod turn;
 
 pub use action::{ActionKind, Completion, OrchestratorAction};
 pub use error::{Error, Result, TaskError, TaskKind};

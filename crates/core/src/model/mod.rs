@@ -1,0 +1,21 @@
+//! The programming model: what orchestration and activity code sees, and how code is found by name.
+
+mod context;
+mod events;
+mod handle;
+mod registry;
+mod retry;
+mod tasks;
+
+pub use context::{ContinueAsNewOptions, OrchestrationContext, SubOrchestrationOptions};
+pub use events::EventFuture;
+pub use handle::{ActivityHandle, ActivityName, OrchestrationHandle, OrchestrationName};
+pub use registry::{
+    ActivityContext, ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture,
+    OrchestrationDefinition, OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
+};
+pub use retry::RetryPolicy;
+pub use tasks::{TaskFuture, TimerFuture};
+
+pub(crate) use context::{ContextState, SharedContext};
+pub(crate) use tasks::OpenKind;

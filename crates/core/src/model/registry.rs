@@ -1,0 +1,257 @@
+//! The registry: which code runs under which name and version.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
+
+use super::context::OrchestrationContext;
+use super::handle::{ActivityName, OrchestrationName};
+use crate::error::Error;
+use crate::failure::{FailureDetails, kinds};
+use crate::ids::{ExecutionId, InstanceId};
+use crate::payload::Payload;
+
+/// The outcome of user code in the form that a history keeps.
+pub type Outcome = std::result::Result<Payload, FailureDetails>;
+/// An orchestration under way; it stays on its partition's thread.
+pub type LocalFuture = Pin<Box<dyn Future<Output = Outcome>>>;
+/// An activity under way.
+pub type SendFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+/// An orchestration's code with its types erased.
+pub type OrchestrationFn = Arc<dyn Fn(OrchestrationContext, &Payload) -> LocalFuture + Send + Sync>;
+/// An activity's code with its types erased.
+pub type ActivityFn = Arc<dyn Fn(ActivityContext, &Payload) -> SendFuture + Send + Sync>;
+
+/// What an activity may know of why it runs.
+#[derive(Debug, Clone)]
+pub struct ActivityContext {
+    /// The orchestration that asked for it.
+    pub instance: InstanceId,
+    /// Its execution.
+    pub execution: ExecutionId,
+    /// The activity's name.
+    pub name: SmolStr,
+    /// The event id of its `TaskScheduled`: together with the execution it identifies this call, also when it is
+    /// tried again after a crash, so it can serve as an idempotency key.
+    pub task_id: i32,
+}
+
+impl ActivityContext {
+    /// A text that is equal for every attempt at this one call and differs from that of any other call.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}:{}", self.execution, self.task_id)
+    }
+}
+
+/// A name and version is taken already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} '{name}' version '{version}' is registered twice; give one of them another name or version")]
+pub struct DuplicateRegistration {
+    /// "orchestration" or "activity".
+    pub what: &'static str,
+    /// The name.
+    pub name: SmolStr,
+    /// The version.
+    pub version: SmolStr,
+}
+
+/// Which code runs under which name and version.
+#[derive(Default, Clone)]
+pub struct Registry {
+    orchestrations: HashMap<SmolStr, BTreeMap<SmolStr, OrchestrationFn>>,
+    activities: HashMap<SmolStr, BTreeMap<SmolStr, ActivityFn>>,
+}
+
+/// Something that can be put into a [`Registry`]: what the attributes make, and what [`orchestration`] and
+/// [`activity`] return.
+pub trait Register {
+    /// Puts it in.
+    ///
+    /// # Errors
+    /// When its name and version is taken.
+    fn register(self, registry: &mut Registry) -> Result<(), DuplicateRegistration>;
+}
+
+impl Registry {
+    /// Registers an orchestration's code.
+    ///
+    /// # Errors
+    /// When the name and version is taken.
+    pub fn add_orchestration(
+        &mut self,
+        name: SmolStr,
+        version: SmolStr,
+        code: OrchestrationFn,
+    ) -> Result<(), DuplicateRegistration> {
+        add("orchestration", &mut self.orchestrations, name, version, code)
+    }
+
+    /// Registers an activity's code.
+    ///
+    /// # Errors
+    /// When the name and version is taken.
+    pub fn add_activity(
+        &mut self,
+        name: SmolStr,
+        version: SmolStr,
+        code: ActivityFn,
+    ) -> Result<(), DuplicateRegistration> {
+        add("activity", &mut self.activities, name, version, code)
+    }
+
+    /// The orchestration of that name and version; an empty version means the only or greatest one.
+    pub fn find_orchestration(&self, name: &str, version: &str) -> Option<&OrchestrationFn> {
+        find(&self.orchestrations, name, version)
+    }
+
+    /// The activity of that name and version; an empty version means the only or greatest one.
+    pub fn find_activity(&self, name: &str, version: &str) -> Option<&ActivityFn> {
+        find(&self.activities, name, version)
+    }
+
+    /// The names of the registered orchestrations, sorted.
+    pub fn orchestration_names(&self) -> Vec<SmolStr> {
+        let mut names: Vec<_> = self.orchestrations.keys().cloned().collect();
+        names.sort();
+        names
+    }
+}
+
+type ByVersion<F> = HashMap<SmolStr, BTreeMap<SmolStr, F>>;
+
+fn add<F>(
+    what: &'static str,
+    map: &mut ByVersion<F>,
+    name: SmolStr,
+    version: SmolStr,
+    code: F,
+) -> Result<(), DuplicateRegistration> {
+    let versions = map.entry(name.clone()).or_default();
+    if versions.contains_key(&version) {
+        return Err(DuplicateRegistration { what, name, version });
+    }
+    versions.insert(version, code);
+    Ok(())
+}
+
+fn find<'a, F>(map: &'a ByVersion<F>, name: &str, version: &str) -> Option<&'a F> {
+    let versions = map.get(name)?;
+    versions.get(version).or_else(|| version.is_empty().then(|| versions.values().next_back()).flatten())
+}
+
+macro_rules! definition {
+    ($(#[$doc:meta])* $name:ident, $handle:ident, $code:ident, $add:ident) => {
+        $(#[$doc])*
+        pub struct $name<I, O> {
+            name: SmolStr,
+            version: SmolStr,
+            code: $code,
+            types: PhantomData<fn(I) -> O>,
+        }
+
+        impl<I, O> $name<I, O> {
+            /// The same definition under a version.
+            pub fn version(self, version: impl Into<SmolStr>) -> Self {
+                Self { version: version.into(), ..self }
+            }
+
+            /// A handle to call it by.
+            pub fn handle(&self) -> $handle<I, O> {
+                $handle::dynamic(self.name.clone()).version(self.version.clone())
+            }
+        }
+
+        impl<I, O> Register for $name<I, O> {
+            fn register(self, registry: &mut Registry) -> Result<(), DuplicateRegistration> {
+                registry.$add(self.name, self.version, self.code)
+            }
+        }
+    };
+}
+
+definition! {
+    /// An orchestration ready to be registered, made by [`orchestration`].
+    OrchestrationDefinition, OrchestrationName, OrchestrationFn, add_orchestration
+}
+definition! {
+    /// An activity ready to be registered, made by [`activity`].
+    ActivityDefinition, ActivityName, ActivityFn, add_activity
+}
+
+/// Makes an orchestration of a name and a function or closure.
+///
+/// ```
+/// use steadfast_core::model::{OrchestrationContext, Register, Registry, orchestration};
+/// let double = orchestration("double", |_ctx: OrchestrationContext, n: u32| async move {
+///     steadfast_core::Result::Ok(n * 2)
+/// });
+/// let mut registry = Registry::default();
+/// double.register(&mut registry).unwrap();
+/// assert!(registry.find_orchestration("double", "").is_some());
+/// ```
+pub fn orchestration<I, O, E, F, Fut>(name: impl Into<SmolStr>, code: F) -> OrchestrationDefinition<I, O>
+where
+    F: Fn(OrchestrationContext, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = std::result::Result<O, E>> + 'static,
+    I: DeserializeOwned + 'static,
+    O: Serialize + 'static,
+    E: Into<Error> + 'static,
+{
+    let code: OrchestrationFn = Arc::new(move |context, input| match decode_input::<I>(input) {
+        Ok(input) => {
+            let future = code(context, input);
+            Box::pin(async move { encode_outcome(future.await) })
+        }
+        Err(failure) => Box::pin(std::future::ready(Err(failure))),
+    });
+    OrchestrationDefinition { name: name.into(), version: SmolStr::default(), code, types: PhantomData }
+}
+
+/// Makes an activity of a name and a function or closure.
+///
+/// ```
+/// use steadfast_core::model::{ActivityContext, activity};
+/// let greet = activity("greet", |_ctx: ActivityContext, city: String| async move {
+///     steadfast_core::Result::Ok(format!("Hello, {city}!"))
+/// });
+/// let handle = greet.handle();
+/// ```
+pub fn activity<I, O, E, F, Fut>(name: impl Into<SmolStr>, code: F) -> ActivityDefinition<I, O>
+where
+    F: Fn(ActivityContext, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = std::result::Result<O, E>> + Send + 'static,
+    I: DeserializeOwned + 'static,
+    O: Serialize + 'static,
+    E: Into<Error> + 'static,
+{
+    let code: ActivityFn = Arc::new(move |context, input| match decode_input::<I>(input) {
+        Ok(input) => {
+            let future = code(context, input);
+            Box::pin(async move { encode_outcome(future.await) })
+        }
+        Err(failure) => Box::pin(std::future::ready(Err(failure))),
+    });
+    ActivityDefinition { name: name.into(), version: SmolStr::default(), code, types: PhantomData }
+}
+
+fn decode_input<I: DeserializeOwned>(input: &Payload) -> std::result::Result<I, FailureDetails> {
+    input.decode().map_err(|error| {
+        let expected = std::any::type_name::<I>();
+        FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the input is not a {expected}: {error}"))
+            .non_retriable()
+    })
+}
+
+fn encode_outcome<O: Serialize, E: Into<Error>>(outcome: std::result::Result<O, E>) -> Outcome {
+    let output = outcome.map_err(|error| error.into().into_details())?;
+    Payload::encode(&output).map_err(|error| {
+        FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the result has no JSON form: {error}"))
+            .non_retriable()
+    })
+}

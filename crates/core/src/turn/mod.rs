@@ -1,0 +1,9 @@
+//! The orchestration turn: one wake-up of an instance, and the replay that brings it to where it was.
+
+mod execution;
+mod nondeterminism;
+mod session;
+mod waker;
+
+pub use nondeterminism::NonDeterminism;
+pub use session::{NotRegistered, Session, Turn};
