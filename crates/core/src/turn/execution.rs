@@ -54,7 +54,7 @@ impl Execution {
         max_payload_bytes: usize,
     ) -> Self {
         let context = ContextState::new(instance, started.clone(), max_payload_bytes);
-        let waker = Arc::new(TurnWaker::default());
+        let waker = Arc::new(TurnWaker::new());
         Self {
             started,
             context: Rc::new(RefCell::new(context)),
@@ -84,6 +84,14 @@ impl Execution {
     /// Applies one event: to the bookkeeping, and to the user's future, which is polled when the event woke it.
     pub(super) fn feed(&mut self, event: &HistoryEvent) -> Result<(), NonDeterminism> {
         self.note_step(event);
+        // Before the event is applied: applying it is what wakes the future.
+        self.waker.enter_turn();
+        let fed = self.apply(event);
+        self.waker.leave_turn();
+        fed
+    }
+
+    fn apply(&mut self, event: &HistoryEvent) -> Result<(), NonDeterminism> {
         match &event.kind {
             EventKind::OrchestratorStarted => {
                 let mut context = self.context.borrow_mut();
@@ -238,7 +246,6 @@ impl Execution {
     }
 
     fn poll_if_woken(&mut self) {
-        self.waker.enter_turn();
         if self.waker.take_woken() {
             self.poll();
         }
@@ -246,12 +253,13 @@ impl Execution {
 
     /// Polls the user's future until it is pending and has not woken itself.
     fn poll(&mut self) {
-        self.waker.enter_turn();
         let mut self_wakes = 0;
         while let Some(future) = &mut self.future {
             let mut task = Context::from_waker(&self.task_waker);
             match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut task))) {
                 Err(panic) => self.fail(FailureDetails::from_panic(&*panic)),
+                // Whatever it returned may depend on what woke it.
+                Ok(_) if self.waker.saw_foreign() => self.fail_not_durable(),
                 Ok(Poll::Ready(outcome)) => {
                     self.finish(outcome);
                 }
@@ -261,14 +269,13 @@ impl Execution {
                 }
                 Ok(Poll::Pending) => {
                     let stuck = self.context.borrow().awaited() == 0;
-                    if stuck || self.waker.saw_foreign() || self_wakes >= SELF_WAKES_MAX {
+                    if stuck || self_wakes >= SELF_WAKES_MAX {
                         self.fail_not_durable();
                     }
                 }
             }
             break;
         }
-        self.waker.leave_turn();
     }
 
     fn finish(&mut self, outcome: Result<Payload, FailureDetails>) {

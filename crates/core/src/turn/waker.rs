@@ -3,17 +3,29 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
+use std::thread::{self, ThreadId};
 
-/// Notes wake-ups instead of scheduling anything: the turn polls again by itself. A wake-up from outside a turn can
-/// only come from a future that is not durable.
-#[derive(Debug, Default)]
+/// Notes wake-ups instead of scheduling anything: the turn polls again by itself. A wake-up from outside a turn or
+/// from another thread can only come from a future that is not durable.
+#[derive(Debug)]
 pub(super) struct TurnWaker {
+    /// The thread that takes the turns; an execution never leaves it.
+    thread: ThreadId,
     in_turn: AtomicBool,
     woken: AtomicBool,
     foreign: AtomicBool,
 }
 
 impl TurnWaker {
+    pub(super) fn new() -> Self {
+        Self {
+            thread: thread::current().id(),
+            in_turn: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
+            foreign: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn enter_turn(&self) {
         self.in_turn.store(true, Ordering::Release);
     }
@@ -39,7 +51,8 @@ impl Wake for TurnWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let noted = if self.in_turn.load(Ordering::Acquire) { &self.woken } else { &self.foreign };
+        let own = self.in_turn.load(Ordering::Acquire) && thread::current().id() == self.thread;
+        let noted = if own { &self.woken } else { &self.foreign };
         noted.store(true, Ordering::Release);
     }
 }
