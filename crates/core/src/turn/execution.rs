@@ -54,7 +54,7 @@ impl Execution {
         max_payload_bytes: usize,
     ) -> Self {
         let context = ContextState::new(instance, started.clone(), max_payload_bytes);
-        let waker = Arc::new(TurnWaker::new());
+        let waker = Arc::new(TurnWaker::default());
         Self {
             started,
             context: Rc::new(RefCell::new(context)),

@@ -1,37 +1,31 @@
 //! The waker that orchestration code is polled with.
 
+use std::cell::Cell;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
-use std::thread::{self, ThreadId};
 
-/// Notes wake-ups instead of scheduling anything: the turn polls again by itself. A wake-up from outside a turn or
-/// from another thread can only come from a future that is not durable.
-#[derive(Debug)]
+thread_local! {
+    /// The waker of the execution that this thread is applying an event to.
+    static IN_TURN: Cell<*const TurnWaker> = const { Cell::new(ptr::null()) };
+}
+
+/// Notes wake-ups instead of scheduling anything: the turn polls again by itself. A wake-up from outside a turn, from
+/// another thread or from another instance can only come from a future that is not durable.
+#[derive(Debug, Default)]
 pub(super) struct TurnWaker {
-    /// The thread that takes the turns; an execution never leaves it.
-    thread: ThreadId,
-    in_turn: AtomicBool,
     woken: AtomicBool,
     foreign: AtomicBool,
 }
 
 impl TurnWaker {
-    pub(super) fn new() -> Self {
-        Self {
-            thread: thread::current().id(),
-            in_turn: AtomicBool::new(false),
-            woken: AtomicBool::new(false),
-            foreign: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn enter_turn(&self) {
-        self.in_turn.store(true, Ordering::Release);
+    pub(super) fn enter_turn(self: &Arc<Self>) {
+        IN_TURN.set(Arc::as_ptr(self));
     }
 
     pub(super) fn leave_turn(&self) {
-        self.in_turn.store(false, Ordering::Release);
+        IN_TURN.set(ptr::null());
     }
 
     /// Whether there was a wake-up since the last call.
@@ -51,7 +45,7 @@ impl Wake for TurnWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let own = self.in_turn.load(Ordering::Acquire) && thread::current().id() == self.thread;
+        let own = IN_TURN.get() == Arc::as_ptr(self);
         let noted = if own { &self.woken } else { &self.foreign };
         noted.store(true, Ordering::Release);
     }
