@@ -12,6 +12,7 @@ pub mod failure;
 mod ids;
 mod message;
 pub mod model;
+pub mod partition;
 mod payload;
 mod state;
 mod time;

@@ -38,6 +38,11 @@ impl OrchestrationStatus {
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Canceled | Self::Terminated)
     }
+
+    /// Whether code is under way, so that a session made anew has to replay the history.
+    pub const fn needs_replay(self) -> bool {
+        matches!(self, Self::Running | Self::Suspended)
+    }
 }
 
 impl fmt::Display for OrchestrationStatus {

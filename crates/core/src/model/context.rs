@@ -151,6 +151,12 @@ impl ContextState {
         }
     }
 
+    /// The timers that the code lost interest in and whose creation nothing holds back, which leaves the others.
+    pub(crate) fn take_cancelled_timers(&mut self) -> Vec<i32> {
+        let first_held_back = self.actions.front().map_or(i32::MAX, |action| action.id);
+        self.cancelled_timers.extract_if(.., |id| *id < first_held_back).collect()
+    }
+
     fn check_size(&self, payload: Payload) -> Result<Payload, FailureDetails> {
         if payload.len() <= self.max_payload_bytes {
             return Ok(payload);
@@ -416,14 +422,20 @@ impl OrchestrationContext {
         self.state.borrow().now
     }
 
-    /// A UUID that is the same at every replay (version 5, of the instance, the time and a counter).
+    /// A UUID that is the same at every replay (version 5, of the instance, its generation, the time and a counter).
     pub fn new_uuid(&self) -> Uuid {
         let mut state = self.state.borrow_mut();
         let counter = state.uuids;
         state.uuids += 1;
-        // The .NET SDK's recipe prints the time with seven fractional digits.
+        // The .NET SDK's recipe prints the time with seven fractional digits. It has no generation; but the counter
+        // begins anew with each, and two generations may begin at the same time.
         let time = state.now.to_string();
-        let name = format_smolstr!("{}_{}0Z_{counter}", state.instance, time.trim_end_matches('Z'));
+        let generation = match state.started.generation {
+            0 => SmolStr::default(),
+            generation => format_smolstr!(":{generation}"),
+        };
+        let name =
+            format_smolstr!("{}{generation}_{}0Z_{counter}", state.instance, time.trim_end_matches('Z'));
         Uuid::new_v5(&UUID_NAMESPACE, name.as_bytes())
     }
 

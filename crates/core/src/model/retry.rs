@@ -73,6 +73,9 @@ impl RetryPolicy {
 
     /// How long to wait after failed attempt number `attempt`, counted from 0.
     pub fn delay_after(&self, attempt: u32) -> Duration {
+        if self.first_interval.is_zero() {
+            return Duration::ZERO;
+        }
         let factor = self.backoff_coefficient.powi(i32::try_from(attempt).unwrap_or(i32::MAX));
         let seconds = self.first_interval.as_secs_f64() * factor;
         let delay = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
@@ -98,33 +101,36 @@ impl fmt::Debug for RetryPolicy {
 
 /// Runs `call` until it succeeds or the policy gives up. `first` is the first attempt, which is under way already.
 /// N failing attempts make N calls and N − 1 timers.
-pub(super) async fn with_retry<T, Fut>(
+pub(super) fn with_retry<T, Fut>(
     context: OrchestrationContext,
     policy: RetryPolicy,
     first: Fut,
     call: impl Fn() -> Fut,
-) -> Result<T, TaskError>
+) -> impl Future<Output = Result<T, TaskError>>
 where
     Fut: Future<Output = Result<T, TaskError>>,
 {
+    // The first attempt begins now, whenever it is awaited.
     let began = context.now();
-    let mut attempt = 0;
-    let mut current = first;
-    loop {
-        let error = match current.await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        let delay = policy.delay_after(attempt);
-        attempt += 1;
-        let next = context.now().after(delay);
-        let in_time = policy.timeout.is_none_or(|timeout| next < began.after(timeout));
-        if attempt >= policy.max_attempts || !in_time || !policy.wants_retry(&error.details) {
-            return Err(error);
+    async move {
+        let mut attempt = 0;
+        let mut current = first;
+        loop {
+            let error = match current.await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let delay = policy.delay_after(attempt);
+            attempt += 1;
+            let next = context.now().after(delay);
+            let in_time = policy.timeout.is_none_or(|timeout| next < began.after(timeout));
+            if attempt >= policy.max_attempts || !in_time || !policy.wants_retry(&error.details) {
+                return Err(error);
+            }
+            if !delay.is_zero() {
+                context.timer(delay).await;
+            }
+            current = call();
         }
-        if !delay.is_zero() {
-            context.timer(delay).await;
-        }
-        current = call();
     }
 }

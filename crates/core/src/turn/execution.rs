@@ -41,6 +41,8 @@ pub(super) struct Execution {
     /// Sub-orchestrations that are awaited and have not ended.
     pub(super) children: BTreeMap<i32, InstanceId>,
     pub(super) terminated_recursively: bool,
+    /// Suspensions and resumptions that arrived after the code continued as new: they are for the next execution.
+    pub(super) forwarded: Vec<HistoryEvent>,
     max_payload_bytes: usize,
     /// The last durable step, for reports.
     last_step: Option<(i32, &'static str)>,
@@ -68,6 +70,7 @@ impl Execution {
             ended: false,
             children: BTreeMap::new(),
             terminated_recursively: false,
+            forwarded: Vec::new(),
             max_payload_bytes,
             last_step: None,
         }
@@ -112,7 +115,7 @@ impl Execution {
             EventKind::ExecutionTerminated { reason, recurse } => self.terminate(reason.clone(), *recurse),
             EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. } => {
                 self.ended = true;
-                self.future = None;
+                self.drop_future();
             }
             _ if self.suspended => self.held.push_back(event.clone()),
             _ => return self.deliver(event),
@@ -124,6 +127,7 @@ impl Execution {
     fn terminate(&mut self, reason: SmolStr, recurse: bool) {
         let ended_before = match &self.completion {
             None | Some(Completion::ContinueAsNew { .. }) => false,
+            Some(Completion::Terminated(_)) => true,
             Some(_) => !self.suspended,
         };
         if !ended_before {
@@ -137,6 +141,33 @@ impl Execution {
     pub(super) fn fail(&mut self, failure: FailureDetails) {
         self.completion = Some(Completion::Failed(Box::new(failure)));
         self.drop_future();
+    }
+
+    /// Ends the execution because the code disagrees with the history. What it asked for is not what the history
+    /// says, so none of it is done.
+    pub(super) fn fail_nondeterministic(&mut self, error: NonDeterminism) {
+        let mut failure = FailureDetails::from(error);
+        if let Some(Completion::Failed(cause)) = self.completion.take() {
+            failure = failure.caused_by(*cause);
+        }
+        self.fail(failure);
+        let mut context = self.context.borrow_mut();
+        context.actions.clear();
+        context.cancelled_timers.clear();
+        context.custom_status = None;
+    }
+
+    /// Takes note of an event of the history behind the point where the code disagreed with it.
+    pub(super) fn skip(&mut self, event: &HistoryEvent) {
+        let mut context = self.context.borrow_mut();
+        context.next_id = context.next_id.max(event.event_id.saturating_add(1));
+        match &event.kind {
+            EventKind::OrchestratorStarted => context.now = context.now.max(event.timestamp),
+            EventKind::ExecutionSuspended { .. } => self.suspended = true,
+            EventKind::ExecutionResumed { .. } => self.suspended = false,
+            EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. } => self.ended = true,
+            _ => {}
+        }
     }
 
     /// Drops the user's future without letting it cancel or schedule anything.
@@ -213,7 +244,7 @@ impl Execution {
     /// The end of a turn that is being replayed: everything that the code asked for must have been confirmed.
     fn end_of_turn(&mut self) -> Result<(), NonDeterminism> {
         let mut context = self.context.borrow_mut();
-        context.cancelled_timers.clear();
+        context.take_cancelled_timers();
         context.custom_status = None;
         if self.suspended || self.ended || self.is_terminated() {
             return Ok(());

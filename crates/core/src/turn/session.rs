@@ -67,7 +67,15 @@ impl Session {
     /// # Errors
     /// When the orchestration is not registered; nothing has been changed then, and a program that has it can go on.
     pub fn replay(&mut self, history: &[HistoryEvent]) -> Result<(), NotRegistered> {
-        for event in history {
+        if let Some(execution) = &mut self.execution {
+            execution.set_replaying(true);
+        }
+        let mut began = None;
+        let mut disagreed = false;
+        for (at, event) in history.iter().enumerate() {
+            if event.kind == EventKind::OrchestratorStarted {
+                began = Some(event.timestamp);
+            }
             if let EventKind::ExecutionStarted(started) = &event.kind {
                 let ExecutionStarted { name, version, .. } = &**started;
                 if self.registry.find_orchestration(name, version).is_none() {
@@ -76,14 +84,20 @@ impl Session {
                 self.begin(started);
                 if let Some(execution) = &mut self.execution {
                     execution.set_replaying(true);
-                    execution.context.borrow_mut().now = event.timestamp;
+                    // The turn's OrchestratorStarted stands before it.
+                    execution.context.borrow_mut().now = began.unwrap_or(event.timestamp);
+                }
+                if terminated_unborn(&history[at..]) {
+                    continue;
                 }
             }
-            // The first OrchestratorStarted stands before ExecutionStarted and has the same clock.
             let Some(execution) = &mut self.execution else { continue };
-            if let Err(error) = execution.feed(event) {
-                execution.fail(error.into());
-                break;
+            if disagreed {
+                execution.skip(event);
+            } else if let Err(error) = execution.feed(event) {
+                execution.fail_nondeterministic(error);
+                execution.skip(event);
+                disagreed = true;
             }
         }
         if let Some(execution) = &mut self.execution {
@@ -104,15 +118,14 @@ impl Session {
     }
 
     /// Runs one turn over a batch of messages, in order.
-    pub fn turn(&mut self, batch: Vec<TaskMessage>, now: Timestamp) -> Turn {
+    pub fn turn(&mut self, mut batch: Vec<TaskMessage>, now: Timestamp) -> Turn {
         let mut turn = Turn::default();
-        let terminated_unborn = self.is_over()
-            && batch
-                .iter()
-                .skip_while(|message| !matches!(message.event.kind, EventKind::ExecutionStarted(_)))
-                .any(|message| matches!(message.event.kind, EventKind::ExecutionTerminated { .. }));
-        for message in batch {
-            self.accept(message, now, terminated_unborn, &mut turn);
+        if self.is_over() {
+            put_continuation_first(&mut batch);
+        }
+        let mut batch = batch.into_iter();
+        while let Some(message) = batch.next() {
+            self.accept(message, batch.as_slice(), now, &mut turn);
         }
         if let Some(execution) = &mut self.execution
             && turn.execution.is_some()
@@ -123,17 +136,24 @@ impl Session {
     }
 
     /// Reconciles one message with the state, and feeds its event to the execution it is for.
-    fn accept(&mut self, message: TaskMessage, now: Timestamp, terminated_unborn: bool, turn: &mut Turn) {
+    fn accept(&mut self, message: TaskMessage, rest: &[TaskMessage], now: Timestamp, turn: &mut Turn) {
         let event = message.event;
         if let EventKind::ExecutionStarted(started) = &event.kind {
-            if !self.is_over() {
+            if !self.is_over() || self.is_known(started) {
                 turn.discarded += 1;
                 turn.messages.extend(self.refuse_start(started, event.timestamp));
                 return;
             }
             self.begin(started);
+            // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
+            let now = if started.generation > 0 { now.max(event.timestamp) } else { now };
             open_turn(self.execution.as_ref(), now, turn);
-            if terminated_unborn {
+            let execution = started.execution;
+            let terminates = |later: &TaskMessage| {
+                matches!(later.event.kind, EventKind::ExecutionTerminated { .. })
+                    && later.execution.is_none_or(|wanted| wanted == execution)
+            };
+            if rest.iter().any(terminates) {
                 // Terminated before it began: its code never runs.
                 turn.events.push(event);
                 return;
@@ -161,24 +181,55 @@ impl Session {
                     let carried = CarriedEvent { name, input, timestamp: event.timestamp };
                     execution.context.borrow_mut().inbox.push(carried);
                 }
+                EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. }
+                    if matches!(execution.completion, Some(Completion::ContinueAsNew { .. })) =>
+                {
+                    execution.forwarded.push(event);
+                }
                 _ => turn.discarded += 1,
             }
             return;
         }
         if let Err(error) = execution.feed(&event) {
-            execution.fail(error.into());
+            execution.fail_nondeterministic(error);
         }
         turn.events.push(event);
     }
 
+    /// Whether a start is a duplicate: that of the execution in this session, or of one that it continues.
+    fn is_known(&self, started: &ExecutionStarted) -> bool {
+        self.execution.as_ref().is_some_and(|known| {
+            let continues = known.started.generation > started.generation && started.parent.is_some();
+            known.started.execution == started.execution
+                || continues && known.started.parent == started.parent
+        })
+    }
+
     /// The id is in use by a live instance: whoever awaits the new one is told.
     fn refuse_start(&self, started: &ExecutionStarted, at: Timestamp) -> Option<TaskMessage> {
-        let same = self.execution.as_ref().is_some_and(|live| live.started.execution == started.execution);
-        let parent = started.parent.as_ref().filter(|_| !same)?;
+        let parent = started.parent.as_ref().filter(|_| !self.is_known(started))?;
         let problem = format!("an instance with id '{}' exists and has not ended", self.instance);
         let failure = Box::new(FailureDetails::new(kinds::ALREADY_EXISTS, problem));
         Some(to_parent(parent, at, Err(failure)))
     }
+}
+
+/// An instance that continues as new is there all the time: what was sent to it before its next execution began, and
+/// was not for the one before, is for the next.
+fn put_continuation_first(batch: &mut [TaskMessage]) {
+    let is_continuation = |message: &TaskMessage| match &message.event.kind {
+        EventKind::ExecutionStarted(started) => started.generation > 0,
+        _ => false,
+    };
+    if let Some(at) = batch.iter().position(is_continuation) {
+        batch[..=at].rotate_right(1);
+    }
+}
+
+/// Whether the turn at the front of `history`, which begins an execution, also terminates it: its code never ran then.
+fn terminated_unborn(history: &[HistoryEvent]) -> bool {
+    let mut turn = history.iter().take_while(|event| event.kind != EventKind::OrchestratorCompleted);
+    turn.any(|event| matches!(event.kind, EventKind::ExecutionTerminated { .. }))
 }
 
 /// Begins the turn with `OrchestratorStarted`, once. The clock of an execution never goes back.
@@ -207,7 +258,7 @@ fn emit(instance: &InstanceId, execution: &mut Execution, turn: &mut Turn) {
         emit_completion(instance, execution, completion, now, turn);
     }
     let mut context = execution.context.borrow_mut();
-    turn.cancelled_timers = std::mem::take(&mut context.cancelled_timers);
+    turn.cancelled_timers = context.take_cancelled_timers();
     turn.custom_status = context.custom_status.take();
     turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorCompleted));
 }
@@ -291,12 +342,11 @@ fn emit_completion(
         }
         Completion::ContinueAsNew { input, version, preserve_events } => {
             let next = next_execution(execution, input.clone(), version, preserve_events);
-            turn.messages.push(TaskMessage {
-                instance: instance.clone(),
-                execution: Some(next.execution),
-                event: HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next))),
-                origin: Origin::Local,
-            });
+            let id = next.execution;
+            let start = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next)));
+            let forwarded = std::mem::take(&mut execution.forwarded);
+            let events = std::iter::once(start).chain(forwarded);
+            turn.messages.extend(events.map(|event| to_self(instance, id, event)));
             turn.events.push(HistoryEvent {
                 event_id,
                 timestamp: now,
@@ -342,6 +392,10 @@ fn next_execution(
         generation: started.generation.saturating_add(1),
         carried_events: if preserve_events { unconsumed } else { Vec::new() },
     }
+}
+
+fn to_self(instance: &InstanceId, execution: ExecutionId, event: HistoryEvent) -> TaskMessage {
+    TaskMessage { instance: instance.clone(), execution: Some(execution), event, origin: Origin::Local }
 }
 
 /// The result of a child for whoever awaits it.

@@ -1,0 +1,269 @@
+//! Applying facts to the partition's state: what live turns and recovery have in common.
+
+use std::sync::Arc;
+
+use super::effect::{ActivityTask, Effect};
+use super::entry::{Dirty, Entry, Presence, Queued};
+use super::intake::{can_be_consumed, scheduled_start};
+use super::machine::{Partition, UnfinishedActivity};
+use super::record::{CheckpointHead, LogEntry};
+use super::rows;
+use super::turns::Work;
+use crate::codec;
+use crate::event::{EventKind, HistoryEvent};
+use crate::ids::{InstanceId, PartitionId};
+use crate::message::{ActivityId, Origin, TaskMessage, TimerKey};
+use crate::state::InstanceState;
+
+/// Room for activities in one record's share of [`ActivityId`]s, in bits: sixteen million.
+const ACTIVITIES_PER_RECORD_BITS: u32 = 24;
+
+/// What an entry is taken to cost in the overlay besides its history.
+const ENTRY_BYTES: usize = 512;
+
+impl Partition {
+    /// Applies a turn.
+    pub(super) fn apply_checkpoint(&mut self, head: CheckpointHead, events: Vec<HistoryEvent>, bytes: &[u8]) {
+        self.apply_to_instance(&head, &events, bytes);
+        self.apply_to_rows(head, events);
+    }
+
+    /// The part that concerns the instance itself.
+    pub(super) fn apply_to_instance(&mut self, head: &CheckpointHead, events: &[HistoryEvent], bytes: &[u8]) {
+        if events.is_empty() {
+            return;
+        }
+        let started = events.iter().take(2).find_map(|event| match &event.kind {
+            EventKind::ExecutionStarted(started) => Some((started, event.timestamp)),
+            _ => None,
+        });
+        let (instance, position) = (&head.instance, self.open.position);
+        if let Some((started, at)) = started {
+            self.begin_history(instance, InstanceState::pending(instance.clone(), started, at));
+            self.open.effects.push(Effect::Started(instance.clone()));
+        }
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        let Presence::Present(state) = &mut entry.presence else { return };
+        let at = state.history_events;
+        let state = Arc::make_mut(state);
+        for event in events {
+            state.apply(event);
+        }
+        state.history_bytes += bytes.len() as u64;
+        for (_, timer_id) in &head.removed_timers {
+            state.open_timers.remove(timer_id);
+        }
+        if let Some(status) = &head.custom_status {
+            state.custom_status = Some(status.clone());
+        }
+        let ended = state.status.is_terminal();
+        entry.changed_at = position;
+        self.dirty(instance, at).history.extend_from_slice(bytes);
+        self.overlay_bytes += bytes.len();
+        if ended {
+            let state = self.entries.get(instance).and_then(Entry::state).cloned();
+            self.open.effects.push(Effect::Ended(instance.clone(), state));
+        }
+    }
+
+    /// The part that concerns timers, activities, messages and what was consumed.
+    pub(super) fn apply_to_rows(&mut self, head: CheckpointHead, events: Vec<HistoryEvent>) {
+        let CheckpointHead { instance, execution, .. } = &head;
+        for event in events {
+            match event.kind {
+                EventKind::TaskScheduled { name, version, input } => {
+                    let id = ActivityId((self.open.position.0 << ACTIVITIES_PER_RECORD_BITS) | self.open.activities);
+                    self.open.activities += 1;
+                    self.add_activity(ActivityTask {
+                        id,
+                        instance: instance.clone(),
+                        execution: *execution,
+                        task_id: event.event_id,
+                        name,
+                        version,
+                        input,
+                    });
+                }
+                EventKind::TimerCreated { fire_at } => {
+                    let removed = head.removed_timers.iter().any(|(_, id)| *id == event.event_id);
+                    if !removed {
+                        let (instance, execution) = (instance.clone(), *execution);
+                        self.add_timer(TimerKey { fire_at, instance, execution, timer_id: event.event_id });
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (fire_at, timer_id) in &head.removed_timers {
+            let (instance, execution) = (instance.clone(), *execution);
+            self.settle_timer(&TimerKey { fire_at: *fire_at, instance, execution, timer_id: *timer_id });
+        }
+        for (sequence, message) in head.messages {
+            self.send(sequence, message);
+        }
+    }
+
+    fn add_activity(&mut self, task: ActivityTask) {
+        let (id, task) = (task.id, Arc::new(task));
+        self.changes.activities.push(id);
+        self.open.effects.push(Effect::Dispatch(task.clone()));
+        self.activities.entry(id).or_insert(UnfinishedActivity { task, stored: false });
+    }
+
+    fn add_timer(&mut self, timer: TimerKey) {
+        self.changes.timers.push(timer.clone());
+        self.timers.entry(timer).or_insert(false);
+    }
+
+    /// Sends a numbered message: into a queue of this partition, or into the outbox.
+    fn send(&mut self, sequence: u64, message: TaskMessage) {
+        if let Origin::Remote { source, sequence } = message.origin
+            && source == self.options.id
+        {
+            let receiver = message.instance.partition(self.options.count);
+            self.open.effects.push(Effect::Send(receiver, Box::new(message.clone())));
+            self.links.put(receiver, sequence, message, false);
+            return;
+        }
+        self.queue_logged(sequence, message, false);
+    }
+
+    /// Puts a message that is part of a record into its instance's queue.
+    pub(super) fn queue_logged(&mut self, sequence: u64, message: TaskMessage, stored: bool) {
+        let instance = message.instance.clone();
+        self.next_sequence = self.next_sequence.max(sequence + 1);
+        let entry = self.entries.entry(instance.clone()).or_insert_with(|| {
+            self.work.push_back(Work::Load(instance.clone()));
+            Entry { loading: true, ..Entry::default() }
+        });
+        if entry.queue.iter().any(|queued| queued.sequence == sequence) {
+            return;
+        }
+        if !matches!(entry.presence, Presence::Unknown) && !can_be_consumed(entry, &message) {
+            if stored {
+                self.changes.delete_queued(sequence);
+            }
+            self.forget_if_clean(&instance);
+            return;
+        }
+        if let Some(at) = scheduled_start(&message).filter(|at| *at > self.now) {
+            entry.held_until = Some(at);
+            self.held.insert((at, instance.clone()));
+        }
+        entry.queue.push_back(Queued { sequence, logged: true, stored, unverified: None, message });
+        if !stored {
+            self.changes.queued.push((instance.clone(), sequence));
+        }
+        self.mark_ready(&instance);
+    }
+
+    /// Writes what was accepted in this record and is still in its queue.
+    pub(super) fn write_accepted(&mut self) {
+        for (instance, sequence) in std::mem::take(&mut self.open.fresh) {
+            let Some(entry) = self.entries.get_mut(&instance) else { continue };
+            let Some(queued) =
+                entry.queue.iter_mut().find(|queued| queued.sequence == sequence && !queued.logged)
+            else {
+                continue;
+            };
+            queued.logged = true;
+            let accepted = LogEntry::Accepted { sequence, message: queued.message.clone() };
+            codec::encode(&accepted, &mut self.open.buffer);
+            self.changes.queued.push((instance.clone(), sequence));
+            if let LogEntry::Accepted { message, .. } = accepted {
+                self.apply_accepted(&message);
+            }
+        }
+    }
+
+    /// An accepted start is visible as a pending instance, unless it is a stray one of an instance that is alive.
+    pub(super) fn apply_accepted(&mut self, message: &TaskMessage) {
+        let EventKind::ExecutionStarted(started) = &message.event.kind else { return };
+        let Some(entry) = self.entries.get(&message.instance) else { return };
+        let replaces = match &entry.presence {
+            Presence::Unknown => false,
+            Presence::Absent => true,
+            Presence::Present(state) => state.status.is_terminal() && state.execution != started.execution,
+        };
+        if replaces {
+            let state = InstanceState::pending(message.instance.clone(), started, message.event.timestamp);
+            self.begin_history(&message.instance, state);
+        }
+    }
+
+    /// Replaces whatever is known of the instance by a new execution without events.
+    fn begin_history(&mut self, instance: &InstanceId, state: InstanceState) {
+        let position = self.open.position;
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        entry.presence = Presence::Present(Arc::new(state));
+        entry.changed_at = position;
+        entry.loaded = None;
+        let dirty = self.dirty(instance, 0);
+        dirty.replace = true;
+        dirty.deleted = false;
+        dirty.at = 0;
+        let dropped = std::mem::take(&mut dirty.history).len();
+        self.overlay_bytes -= dropped;
+    }
+
+    pub(super) fn apply_purge(&mut self, instance: &InstanceId) {
+        let position = self.open.position;
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        entry.presence = Presence::Absent;
+        entry.changed_at = position;
+        entry.loaded = None;
+        let dirty = self.dirty(instance, 0);
+        dirty.deleted = true;
+        dirty.at = 0;
+        let dropped = std::mem::take(&mut dirty.history).len();
+        self.overlay_bytes -= dropped;
+    }
+
+    /// What changed of the instance since the last capture; `at` is the number of events before the change.
+    fn dirty(&mut self, instance: &InstanceId, at: u64) -> &mut Dirty {
+        let entry = self.entries.entry(instance.clone()).or_default();
+        if entry.dirty.is_none() {
+            self.changes.instances.push(instance.clone());
+            self.overlay_bytes += ENTRY_BYTES;
+        }
+        entry.dirty.get_or_insert_with(|| Dirty { at, ..Dirty::default() })
+    }
+
+    /// The overlay no longer holds a captured change.
+    pub(super) fn release_overlay(&mut self, history_bytes: usize) {
+        self.overlay_bytes = self.overlay_bytes.saturating_sub(history_bytes + ENTRY_BYTES);
+    }
+
+    /// Forgets an unfinished activity, if it is one.
+    pub(super) fn settle_activity(&mut self, id: ActivityId) -> Option<Arc<ActivityTask>> {
+        let unfinished = self.activities.remove(&id)?;
+        if unfinished.stored {
+            self.changes.deleted_rows.push(rows::activity_key(id));
+        }
+        Some(unfinished.task)
+    }
+
+    pub(super) fn settle_timer(&mut self, timer: &TimerKey) {
+        if self.timers.remove(timer) == Some(true) {
+            self.changes.deleted_rows.push(rows::timer_key(timer));
+        }
+    }
+
+    /// Makes sure that a message with this origin is never applied again.
+    pub(super) fn settle(&mut self, origin: &Origin) {
+        match origin {
+            Origin::Client | Origin::Local => {}
+            Origin::Activity(id) => {
+                self.settle_activity(*id);
+            }
+            Origin::Timer(timer) => self.settle_timer(timer),
+            Origin::Remote { source, sequence } => self.links.raise_received(*source, *sequence),
+        }
+    }
+
+    pub(super) fn drop_outgoing(&mut self, receiver: PartitionId, upto: u64) {
+        for sequence in self.links.acknowledge(receiver, upto) {
+            self.changes.deleted_rows.push(rows::outbox_key(receiver, sequence));
+        }
+    }
+}

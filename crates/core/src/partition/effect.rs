@@ -1,0 +1,80 @@
+//! Effects: what the shell must do once a record is durable.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use super::materialise::Capture;
+use crate::ids::{ExecutionId, InstanceId, PartitionId};
+use crate::message::{ActivityId, TaskMessage};
+use crate::payload::Payload;
+use crate::state::{InstanceState, OrchestrationStatus};
+
+/// A client call that waits for an answer; the shell chooses the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// What a client call that was accepted did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// Its message is durable and will be consumed.
+    Message,
+    /// The instance is purged.
+    Purged,
+}
+
+/// Why a client call was not accepted. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// A start: an instance with this id exists and has not ended.
+    AlreadyExists(OrchestrationStatus),
+    /// There is no instance with this id.
+    NotFound,
+    /// The instance has ended.
+    Ended(OrchestrationStatus),
+    /// A purge: the instance has not ended.
+    NotEnded(OrchestrationStatus),
+}
+
+/// An activity that is to be run. At least once: after a crash it is handed out again unless its result is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityTask {
+    /// Identifies it within the partition.
+    pub id: ActivityId,
+    /// Who asked for it.
+    pub instance: InstanceId,
+    /// Which execution of it.
+    pub execution: ExecutionId,
+    /// The event id of its `TaskScheduled`.
+    pub task_id: i32,
+    /// The activity's name.
+    pub name: SmolStr,
+    /// Its version, empty for whichever is registered.
+    pub version: SmolStr,
+    /// Its input.
+    pub input: Payload,
+}
+
+/// Something to be done once the record that caused it is durable, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer a client call.
+    Reply(Token, Result<Accepted, Rejection>),
+    /// Answer a client's read of an instance's state.
+    State(Token, Option<Arc<InstanceState>>),
+    /// Answer a read whose content the shell kept: what it saw is durable now.
+    Release(Token),
+    /// Run an activity.
+    Dispatch(Arc<ActivityTask>),
+    /// Hand a message to another partition, in order for each receiver.
+    Send(PartitionId, Box<TaskMessage>),
+    /// Tell another partition that its messages up to a number are applied.
+    Acknowledge(PartitionId, u64),
+    /// An instance's first turn is done.
+    Started(InstanceId),
+    /// An instance has ended, or was purged (then there is no state).
+    Ended(InstanceId, Option<Arc<InstanceState>>),
+    /// Write changed instances and rows to the instance store, then call [`super::Partition::on_materialised`].
+    Materialise(Arc<Capture>),
+}

@@ -1,0 +1,165 @@
+//! What a partition holds in memory of one instance. An instance that is neither resident, nor changed since the last
+//! materialisation, nor has messages waiting, has no entry at all.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::effect::Token;
+use super::materialise::CapturedInstance;
+use super::turns::{LoadedInstance, ParkReason};
+use crate::event::EventKind;
+use crate::ids::Position;
+use crate::message::{Origin, TaskMessage};
+use crate::state::{InstanceState, OrchestrationStatus};
+use crate::time::Timestamp;
+
+/// What is known of whether the instance exists.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Presence {
+    /// It is being looked up in the instance store.
+    #[default]
+    Unknown,
+    /// It does not exist.
+    Absent,
+    /// It exists.
+    Present(Arc<InstanceState>),
+}
+
+/// Where its session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum SessionPhase {
+    /// There is none: the next turn needs a new one.
+    #[default]
+    None,
+    /// It is in memory and waits for messages.
+    Idle,
+    /// It is running a turn.
+    Running,
+}
+
+/// A message in the queue of its instance.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) sequence: u64,
+    /// It is part of a record.
+    pub(super) logged: bool,
+    /// It has a row in the instance store.
+    pub(super) stored: bool,
+    /// The client call that brought it, as long as nobody knows whether it can be accepted.
+    pub(super) unverified: Option<Token>,
+    pub(super) message: TaskMessage,
+}
+
+/// The batch of the turn under way.
+#[derive(Debug, Default)]
+pub(super) struct RunningBatch {
+    /// The greatest number among its messages.
+    pub(super) upto: u64,
+    /// Whether some of its messages are in records already.
+    pub(super) any_logged: bool,
+    /// Origins of those that are not.
+    pub(super) settled: Vec<Origin>,
+    /// Numbers of those that have rows.
+    pub(super) stored: Vec<u64>,
+    /// Number, logged and stored of each, should they have to go back into the queue.
+    pub(super) items: Vec<(u64, bool, bool)>,
+}
+
+/// Encoded events that are not in the instance store yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPiece {
+    /// The number of the first event in `bytes`, counted from 0 in the execution's history.
+    pub at: u64,
+    /// The events.
+    pub bytes: Arc<[u8]>,
+}
+
+/// What changed since the last capture.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    /// A new history began: what is stored is void.
+    pub(super) replace: bool,
+    /// The instance was purged.
+    pub(super) deleted: bool,
+    /// The number of the first event in `history`.
+    pub(super) at: u64,
+    /// New events, encoded.
+    pub(super) history: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) presence: Presence,
+    pub(super) session: SessionPhase,
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) running: Option<RunningBatch>,
+    /// Its start is scheduled for later.
+    pub(super) held_until: Option<Timestamp>,
+    /// It is in the list of instances with something to do.
+    pub(super) ready: bool,
+    /// A load from the instance store is under way.
+    pub(super) loading: bool,
+    /// Loaded for the next turn.
+    pub(super) loaded: Option<Box<LoadedInstance>>,
+    pub(super) parked: Option<ParkReason>,
+    pub(super) dirty: Option<Dirty>,
+    pub(super) captured: Option<Arc<CapturedInstance>>,
+    /// Something is (or is being) stored under this id.
+    pub(super) stored: bool,
+    /// The record that last changed it in this process.
+    pub(super) changed_at: Position,
+    /// During recovery: the position that its stored state reflects. Records up to it are contained in that state.
+    pub(super) reflects: Position,
+    /// When its session was last used, as a running number.
+    pub(super) used: u64,
+}
+
+impl Entry {
+    pub(super) fn state(&self) -> Option<&Arc<InstanceState>> {
+        match &self.presence {
+            Presence::Present(state) => Some(state),
+            Presence::Unknown | Presence::Absent => None,
+        }
+    }
+
+    /// The status of an instance that has not ended; a start that waits in the queue counts.
+    pub(super) fn live_status(&self) -> Option<OrchestrationStatus> {
+        let live = self.state().map(|state| state.status).filter(|status| !status.is_terminal());
+        live.or_else(|| self.has_queued_start().then_some(OrchestrationStatus::Pending))
+    }
+
+    pub(super) fn has_queued_start(&self) -> bool {
+        self.queue.iter().any(|queued| matches!(queued.message.event.kind, EventKind::ExecutionStarted(_)))
+    }
+
+    /// Whether nothing would be lost by forgetting the entry: the instance store says the same.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.session == SessionPhase::None
+            && self.queue.is_empty()
+            && self.dirty.is_none()
+            && self.captured.is_none()
+            && !self.loading
+    }
+
+    /// Encoded events that the instance store may not have, in order.
+    pub(super) fn history_pieces(&self) -> Vec<HistoryPiece> {
+        let mut pieces = Vec::new();
+        let replaced = self.dirty.as_ref().is_some_and(|dirty| dirty.replace || dirty.deleted);
+        if let Some(captured) = self.captured.as_ref().filter(|_| !replaced) {
+            pieces.extend(captured.history_piece());
+        }
+        if let Some(dirty) = &self.dirty {
+            pieces.push(HistoryPiece { at: dirty.at, bytes: Arc::from(&dirty.history[..]) });
+        }
+        pieces
+    }
+
+    /// Whether the whole history is in memory.
+    pub(super) fn has_whole_history(&self) -> bool {
+        match (&self.dirty, &self.captured) {
+            (Some(dirty), _) if dirty.replace || dirty.deleted => true,
+            (_, Some(captured)) => captured.begins_history(),
+            _ => false,
+        }
+    }
+}

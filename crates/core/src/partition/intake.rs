@@ -1,0 +1,246 @@
+//! Intake: everything that comes into a partition from outside.
+
+use super::effect::{Accepted, Effect, Rejection, Token};
+use super::entry::{Entry, Presence, Queued};
+use super::machine::Partition;
+use super::record::LogEntry;
+use super::turns::Work;
+use crate::codec;
+use crate::event::{EventKind, HistoryEvent};
+use crate::failure::FailureDetails;
+use crate::ids::{InstanceId, PartitionId};
+use crate::message::{ActivityId, Origin, TaskMessage};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// How many timers fire in one tick at most, so that a crowd of them does not flood memory.
+const TIMERS_PER_TICK: usize = 1000;
+
+impl Partition {
+    /// A client's message. The answer leaves as [`Effect::Reply`]: once the message is durable, or at once when it is
+    /// rejected. `fresh_id` says that nobody can have used the instance id before, which saves looking it up.
+    pub fn submit(&mut self, token: Token, message: TaskMessage, fresh_id: bool) {
+        let instance = message.instance.clone();
+        self.entry(&instance, fresh_id);
+        self.enqueue(&instance, message, Some(token));
+    }
+
+    /// A message from another partition's outbox. One that was applied before changes nothing, and one that comes
+    /// before its predecessors waits for the sender to send again.
+    pub fn receive(&mut self, message: TaskMessage) {
+        let Origin::Remote { source, sequence } = message.origin else { return };
+        self.open.received_from.insert(source);
+        if sequence != self.links.received_from(source) + 1 {
+            return;
+        }
+        self.links.raise_received(source, sequence);
+        let instance = message.instance.clone();
+        self.entry(&instance, false);
+        self.enqueue(&instance, message, None);
+    }
+
+    /// `receiver` has applied our messages up to `upto`.
+    pub fn on_acknowledged(&mut self, receiver: PartitionId, upto: u64) {
+        self.drop_outgoing(receiver, upto);
+        self.open.lazy.push(LogEntry::OutboxAcknowledged { receiver, upto });
+    }
+
+    /// All messages that `receiver` has not acknowledged, to be sent again after it was rebuilt.
+    pub fn unacknowledged(&self, receiver: PartitionId) -> Vec<TaskMessage> {
+        self.links.unacknowledged(receiver).cloned().collect()
+    }
+
+    /// An activity returned or failed. False when its result is known already or its work is void: then nothing
+    /// changes.
+    pub fn complete_activity(&mut self, id: ActivityId, outcome: Result<Payload, FailureDetails>) -> bool {
+        let Some(task) = self.settle_activity(id) else { return false };
+        let kind = match outcome {
+            Ok(result) => EventKind::TaskCompleted { task_scheduled_id: task.task_id, result },
+            Err(failure) => {
+                EventKind::TaskFailed { task_scheduled_id: task.task_id, failure: Box::new(failure) }
+            }
+        };
+        let message = TaskMessage {
+            instance: task.instance.clone(),
+            execution: Some(task.execution),
+            event: HistoryEvent::message(self.now, kind),
+            origin: Origin::Activity(id),
+        };
+        self.entry(&task.instance, false);
+        self.enqueue(&task.instance, message, None);
+        true
+    }
+
+    /// Whether running the activity still makes sense; when not, it is settled without a result. Only termination
+    /// makes work void: what a completed orchestration asked for is still done.
+    pub fn is_activity_wanted(&mut self, id: ActivityId) -> bool {
+        let Some(unfinished) = self.activities.get(&id) else { return false };
+        let state = self.entries.get(&unfinished.task.instance).and_then(Entry::state);
+        let terminated = state.is_some_and(|state| {
+            state.execution == unfinished.task.execution
+                && state.status == crate::state::OrchestrationStatus::Terminated
+        });
+        if terminated {
+            self.settle_activity(id);
+            self.open.settled.push(Origin::Activity(id));
+        }
+        !terminated
+    }
+
+    /// Removes an instance that has ended, with its history. The answer leaves as [`Effect::Reply`].
+    pub fn purge(&mut self, token: Token, instance: &InstanceId) {
+        self.entry(instance, false);
+        self.purges.push((instance.clone(), token));
+        self.run_purges(instance);
+    }
+
+    pub(super) fn run_purges(&mut self, instance: &InstanceId) {
+        if self.purges.is_empty() {
+            return;
+        }
+        let Some(entry) = self.entries.get(instance) else { return };
+        let verdict = match (&entry.presence, entry.live_status()) {
+            (Presence::Unknown, _) => return,
+            (_, Some(status)) => Err(Rejection::NotEnded(status)),
+            (Presence::Absent, None) => Err(Rejection::NotFound),
+            (Presence::Present(_), None) => Ok(Accepted::Purged),
+        };
+        let purges = std::mem::take(&mut self.purges);
+        let (mine, others): (Vec<_>, Vec<_>) = purges.into_iter().partition(|(id, _)| id == instance);
+        self.purges = others;
+        for (nth, (_, token)) in mine.into_iter().enumerate() {
+            match &verdict {
+                Ok(accepted) if nth == 0 => {
+                    self.apply_purge(instance);
+                    codec::encode(&LogEntry::Purged { instance: instance.clone() }, &mut self.open.buffer);
+                    self.open.effects.push(Effect::Reply(token, Ok(accepted.clone())));
+                    self.open.effects.push(Effect::Ended(instance.clone(), None));
+                }
+                Ok(_) => self.open.effects.push(Effect::Reply(token, Err(Rejection::NotFound))),
+                Err(rejection) => self.immediate.push(Effect::Reply(token, Err(rejection.clone()))),
+            }
+        }
+        self.forget_if_clean(instance);
+    }
+
+    /// Time has passed: fires timers, releases scheduled starts, evicts idle sessions.
+    pub fn tick(&mut self) {
+        for _ in 0..TIMERS_PER_TICK {
+            let Some(first) = self.timers.first_entry().filter(|first| first.key().fire_at <= self.now) else { break };
+            let timer = first.key().clone();
+            self.settle_timer(&timer);
+            let kind = EventKind::TimerFired { timer_id: timer.timer_id, fire_at: timer.fire_at };
+            let instance = timer.instance.clone();
+            let message = TaskMessage {
+                instance: instance.clone(),
+                execution: Some(timer.execution),
+                event: HistoryEvent::message(self.now, kind),
+                origin: Origin::Timer(timer),
+            };
+            self.entry(&instance, false);
+            self.enqueue(&instance, message, None);
+        }
+        while let Some((at, instance)) = self.held.pop_first() {
+            if at > self.now {
+                self.held.insert((at, instance));
+                break;
+            }
+            if let Some(entry) = self.entries.get_mut(&instance) {
+                entry.held_until = None;
+            }
+            self.mark_ready(&instance);
+        }
+        self.evict_sessions();
+    }
+
+    /// When [`Partition::tick`] next has something to do.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let timer = self.timers.first_key_value().map(|(timer, _)| timer.fire_at);
+        let held = self.held.first().map(|(at, _)| *at);
+        [timer, held, self.next_eviction()].into_iter().flatten().min()
+    }
+
+    /// Makes sure that the instance has an entry, asking for a load if nothing is known of it.
+    pub(super) fn entry(&mut self, instance: &InstanceId, fresh_id: bool) -> &mut Entry {
+        if !self.entries.contains_key(instance) {
+            let mut entry = Entry::default();
+            if fresh_id {
+                entry.presence = Presence::Absent;
+            } else {
+                entry.loading = true;
+                self.work.push_back(Work::Load(instance.clone()));
+            }
+            self.entries.insert(instance.clone(), entry);
+        }
+        self.entries.entry(instance.clone()).or_default()
+    }
+
+    /// Puts a message into its instance's queue, or turns it away.
+    pub(super) fn enqueue(&mut self, instance: &InstanceId, message: TaskMessage, token: Option<Token>) {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        let unknown = matches!(entry.presence, Presence::Unknown);
+        let queued = Queued { sequence, logged: false, stored: false, unverified: None, message };
+        match token {
+            Some(token) if unknown => entry.queue.push_back(Queued { unverified: Some(token), ..queued }),
+            Some(token) => self.verify(instance, queued, token),
+            None => {
+                if unknown || can_be_consumed(entry, &queued.message) {
+                    self.admit(instance, queued);
+                } else {
+                    self.open.settled.push(queued.message.origin);
+                    self.forget_if_clean(instance);
+                }
+            }
+        }
+    }
+
+    /// Accepts or rejects a client's message, now that it is known whether the instance exists.
+    pub(super) fn verify(&mut self, instance: &InstanceId, queued: Queued, token: Token) {
+        let Some(entry) = self.entries.get(instance) else { return };
+        let is_start = matches!(queued.message.event.kind, EventKind::ExecutionStarted(_));
+        let rejection = match (is_start, entry.live_status(), entry.state()) {
+            (true, Some(status), _) => Some(Rejection::AlreadyExists(status)),
+            (true, None, _) | (false, Some(_), _) => None,
+            (false, None, Some(state)) => Some(Rejection::Ended(state.status)),
+            (false, None, None) => Some(Rejection::NotFound),
+        };
+        match rejection {
+            Some(rejection) => {
+                self.immediate.push(Effect::Reply(token, Err(rejection)));
+                self.forget_if_clean(instance);
+            }
+            None => {
+                self.open.effects.push(Effect::Reply(token, Ok(Accepted::Message)));
+                self.admit(instance, queued);
+            }
+        }
+    }
+
+    /// Adds an accepted message to the queue and to the open record.
+    fn admit(&mut self, instance: &InstanceId, queued: Queued) {
+        let now = self.now;
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        if let Some(at) = scheduled_start(&queued.message).filter(|at| *at > now) {
+            entry.held_until = Some(at);
+            self.held.insert((at, instance.clone()));
+        }
+        self.open.fresh.push((instance.clone(), queued.sequence));
+        entry.queue.push_back(queued);
+        self.mark_ready(instance);
+    }
+}
+
+/// When a start is to begin, if it says so.
+pub(super) fn scheduled_start(message: &TaskMessage) -> Option<Timestamp> {
+    match &message.event.kind {
+        EventKind::ExecutionStarted(started) => started.scheduled_start,
+        _ => None,
+    }
+}
+
+/// Whether a turn could do something with a message that no client waits for.
+pub(super) fn can_be_consumed(entry: &Entry, message: &TaskMessage) -> bool {
+    matches!(message.event.kind, EventKind::ExecutionStarted(_)) || entry.live_status().is_some()
+}

@@ -1,0 +1,377 @@
+//! The partition's data, the open record, and the commit cycle.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use super::effect::{ActivityTask, Effect, Token};
+use super::entry::Entry;
+use super::links::Links;
+use super::materialise::{Capture, Changes};
+use super::record::{self, LogEntry, Record};
+use super::residents::Residents;
+use super::turns::Work;
+use crate::codec;
+use crate::ids::{InstanceId, PartitionId, Position};
+use crate::message::{ActivityId, Origin, TimerKey};
+use crate::state::InstanceState;
+use crate::time::Timestamp;
+
+/// How a partition behaves.
+#[derive(Debug, Clone)]
+pub struct PartitionOptions {
+    /// Which partition it is.
+    pub id: PartitionId,
+    /// How many the hub has.
+    pub count: u16,
+    /// Whether sessions stay in memory between turns.
+    pub extended_sessions: bool,
+    /// How long an unused session stays in memory.
+    pub session_idle_timeout: Duration,
+    /// How many sessions may be in memory; the least recently used go first.
+    pub resident_sessions_max: usize,
+    /// The overlay's size in bytes beyond which the partition asks to be materialised without waiting.
+    pub materialise_after_bytes: usize,
+    /// The overlay's size in bytes beyond which the shell should hold back new work.
+    pub overlay_bytes_max: usize,
+    /// The number of records not yet materialised beyond which the shell should hold back new work.
+    pub overlay_records_max: u64,
+}
+
+impl PartitionOptions {
+    /// The defaults for partition `id` of `count`.
+    pub fn new(id: PartitionId, count: u16) -> Self {
+        Self {
+            id,
+            count,
+            extended_sessions: true,
+            session_idle_timeout: Duration::from_secs(30),
+            resident_sessions_max: 10_000,
+            materialise_after_bytes: 16 << 20,
+            overlay_bytes_max: 96 << 20,
+            overlay_records_max: 100_000,
+        }
+    }
+}
+
+/// A control-queue partition: see the module's documentation.
+#[derive(Debug)]
+pub struct Partition {
+    pub(super) options: PartitionOptions,
+    pub(super) now: Timestamp,
+    pub(super) entries: HashMap<InstanceId, Entry, FixedState>,
+    /// Instances that may have a turn to run.
+    pub(super) ready: VecDeque<InstanceId>,
+    /// Loads and evictions that the shell has not fetched yet.
+    pub(super) work: VecDeque<Work>,
+    pub(super) residents: Residents,
+    /// Armed timers, and whether each has a row.
+    pub(super) timers: BTreeMap<TimerKey, bool>,
+    /// Instances whose start is scheduled for later.
+    pub(super) held: BTreeSet<(Timestamp, InstanceId)>,
+    pub(super) activities: HashMap<ActivityId, UnfinishedActivity, FixedState>,
+    pub(super) links: Links,
+    /// Purges that wait for a load.
+    pub(super) purges: Vec<(InstanceId, Token)>,
+    pub(super) changes: Changes,
+    pub(super) open: OpenRecord,
+    sealed: VecDeque<SealedRecord>,
+    /// Effects that need not wait for anything.
+    pub(super) immediate: Vec<Effect>,
+    pub(super) durable: Position,
+    pub(super) materialised: Position,
+    pub(super) capture: Option<Arc<Capture>>,
+    pub(super) overlay_bytes: usize,
+    pub(super) next_sequence: u64,
+    /// Turns handed out and not answered.
+    pub(super) running: usize,
+    /// A record is to be sealed as soon as no turn is under way; no new turn begins until then.
+    pub(super) draining: bool,
+    materialise_wanted: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct UnfinishedActivity {
+    pub(super) task: Arc<ActivityTask>,
+    pub(super) stored: bool,
+}
+
+/// The record that is being collected.
+#[derive(Debug, Default)]
+pub(super) struct OpenRecord {
+    pub(super) position: Position,
+    /// The encoded record so far.
+    pub(super) buffer: Vec<u8>,
+    head_len: usize,
+    pub(super) effects: Vec<Effect>,
+    /// Messages accepted since the record was opened; written when it is sealed, unless they are consumed by then.
+    pub(super) fresh: Vec<(InstanceId, u64)>,
+    /// Origins of messages that were discarded.
+    pub(super) settled: Vec<Origin>,
+    /// Facts that can wait for the next record that has to be written anyway.
+    pub(super) lazy: Vec<LogEntry>,
+    /// Partitions from which messages were accepted.
+    pub(super) received_from: BTreeSet<PartitionId>,
+    /// Activities scheduled so far in this record.
+    pub(super) activities: u64,
+}
+
+#[derive(Debug)]
+struct SealedRecord {
+    position: Position,
+    effects: Vec<Effect>,
+}
+
+/// What a commit step gives the shell to do.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// A record to append to the log.
+    pub record: Option<Record>,
+    /// Effects to perform now.
+    pub effects: Vec<Effect>,
+}
+
+impl Partition {
+    /// An empty partition whose log ends at `last`.
+    pub(super) fn empty(options: PartitionOptions, last: Position) -> Self {
+        let mut partition = Self {
+            options,
+            now: Timestamp::default(),
+            entries: HashMap::default(),
+            ready: VecDeque::new(),
+            work: VecDeque::new(),
+            residents: Residents::default(),
+            timers: BTreeMap::new(),
+            held: BTreeSet::new(),
+            activities: HashMap::default(),
+            links: Links::default(),
+            purges: Vec::new(),
+            changes: Changes::default(),
+            open: OpenRecord::default(),
+            sealed: VecDeque::new(),
+            immediate: Vec::new(),
+            durable: last,
+            materialised: last,
+            capture: None,
+            overlay_bytes: 0,
+            next_sequence: 1,
+            running: 0,
+            draining: false,
+            materialise_wanted: false,
+        };
+        partition.open_record(last.next());
+        partition
+    }
+
+    pub(super) fn open_record(&mut self, position: Position) {
+        let mut buffer = std::mem::take(&mut self.open.buffer);
+        buffer.clear();
+        record::begin(self.options.id, position, &mut buffer);
+        let head_len = buffer.len();
+        self.open = OpenRecord { position, buffer, head_len, ..OpenRecord::default() };
+    }
+
+    /// Which partition this is.
+    pub fn id(&self) -> PartitionId {
+        self.options.id
+    }
+
+    /// Sets the time. All decisions until the next call use it.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// Seals the open record if there is something in it, the previous one is durable and no turn is under way, and
+    /// collects the effects that need not wait. To be called after everything else.
+    pub fn commit(&mut self) -> Commit {
+        let mut commit = Commit::default();
+        if self.sealed.is_empty() && self.open.must_be_written() {
+            self.draining = self.running > 0;
+            if !self.draining {
+                commit.record = Some(self.seal());
+            }
+        }
+        if !self.open.must_be_written() {
+            self.capture_if_wanted();
+            let effects = std::mem::take(&mut self.open.effects);
+            match self.sealed.back_mut() {
+                Some(sealed) => sealed.effects.extend(effects),
+                None => self.immediate.extend(effects),
+            }
+        }
+        commit.effects = std::mem::take(&mut self.immediate);
+        commit
+    }
+
+    fn seal(&mut self) -> Record {
+        self.write_accepted();
+        for entry in std::mem::take(&mut self.open.lazy) {
+            codec::encode(&entry, &mut self.open.buffer);
+        }
+        if !self.open.settled.is_empty() {
+            codec::encode(&LogEntry::Settled(std::mem::take(&mut self.open.settled)), &mut self.open.buffer);
+        }
+        let mut effects = std::mem::take(&mut self.open.effects);
+        for source in std::mem::take(&mut self.open.received_from) {
+            effects.push(Effect::Acknowledge(source, self.links.received_from(source)));
+        }
+        let record = Record { position: self.open.position, bytes: Arc::from(&self.open.buffer[..]) };
+        self.sealed.push_back(SealedRecord { position: record.position, effects });
+        self.open_record(record.position.next());
+        record
+    }
+
+    /// The record at `position`, and all before it, are durable.
+    pub fn on_durable(&mut self, position: Position) {
+        self.durable = self.durable.max(position);
+        while let Some(sealed) = self.sealed.pop_front_if(|sealed| sealed.position <= position) {
+            self.immediate.extend(sealed.effects);
+        }
+    }
+
+    /// The position up to which the partition knows its records to be durable.
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// Asks that what changed be captured for the instance store at the next opportunity.
+    pub fn want_materialisation(&mut self) {
+        self.materialise_wanted = true;
+    }
+
+    fn capture_if_wanted(&mut self) {
+        let due = self.materialise_wanted || self.overlay_bytes >= self.options.materialise_after_bytes;
+        let last = Position(self.open.position.0 - 1);
+        // A turn under way holds messages that are in neither a queue nor a history.
+        let complete = self.running == 0 && self.capture.is_none();
+        if due && complete && last > self.materialised {
+            self.materialise_wanted = false;
+            let capture = self.take_capture(last);
+            self.open.effects.push(Effect::Materialise(capture));
+        }
+    }
+
+    /// Whether the materialiser has fallen so far behind that the shell should hold back new work.
+    pub fn is_overloaded(&self) -> bool {
+        self.overlay_bytes > self.options.overlay_bytes_max
+            || self.open.position.0 - self.materialised.0 > self.options.overlay_records_max
+    }
+
+    /// Whether nothing is under way: no turn, no record, no message that could be consumed now, and nothing that the
+    /// instance store does not have.
+    pub fn is_quiet(&self) -> bool {
+        self.is_settled() && self.capture.is_none() && Position(self.open.position.0 - 1) == self.materialised
+    }
+
+    /// Whether no turn, load or record is under way or could begin.
+    pub fn is_settled(&self) -> bool {
+        self.running == 0
+            && self.sealed.is_empty()
+            && !self.open.must_be_written()
+            && self.ready.is_empty()
+            && self.work.is_empty()
+            && self.purges.is_empty()
+            && self.entries.values().all(|entry| !entry.loading)
+    }
+
+    /// Reads an instance's state as far as it is known in memory; `None` when only the instance store can tell.
+    /// The answer leaves as [`Effect::State`] once what it shows is durable.
+    pub fn read_state(&mut self, token: Token, instance: &InstanceId) -> bool {
+        let Some(entry) = self.entries.get(instance) else { return false };
+        let state = match &entry.presence {
+            super::entry::Presence::Unknown => return false,
+            super::entry::Presence::Absent => None,
+            super::entry::Presence::Present(state) => Some(state.clone()),
+        };
+        let changed_at = entry.changed_at;
+        self.when_durable(changed_at, Effect::State(token, state));
+        true
+    }
+
+    /// Hands the effect out once the record at `position` is durable.
+    fn when_durable(&mut self, position: Position, effect: Effect) {
+        if position <= self.durable {
+            self.immediate.push(effect);
+        } else if let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.position >= position) {
+            sealed.effects.push(effect);
+        } else {
+            self.open.effects.push(effect);
+        }
+    }
+
+    /// The encoded events of an instance's history that the instance store may not have; `None` when the instance
+    /// store has all. [`Effect::Release`] follows once they are durable.
+    pub fn read_history(&mut self, token: Token, instance: &InstanceId) -> Option<Vec<super::HistoryPiece>> {
+        let entry = self.entries.get(instance)?;
+        let pieces = entry.history_pieces();
+        if pieces.is_empty() {
+            return None;
+        }
+        let changed_at = entry.changed_at;
+        self.when_durable(changed_at, Effect::Release(token));
+        Some(pieces)
+    }
+
+    /// Instances that the instance store may not have in their present state: those with ids greater than `after`
+    /// that begin with `prefix`, in id order, at most `limit`. Purged ones have no state. [`Effect::Release`] follows
+    /// once all of it is durable.
+    pub fn read_overlay(
+        &mut self,
+        token: Token,
+        prefix: &str,
+        after: Option<&InstanceId>,
+        limit: usize,
+    ) -> Vec<(InstanceId, Option<Arc<InstanceState>>)> {
+        let mut found: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.dirty.is_some() || entry.captured.is_some())
+            .filter(|(id, _)| id.as_str().starts_with(prefix) && after.is_none_or(|after| *id > after))
+            .map(|(id, entry)| (id.clone(), entry.state().cloned()))
+            .collect();
+        found.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        found.truncate(limit);
+        let open = self.open.position;
+        let last = if self.open.must_be_written() { open } else { Position(open.0 - 1) };
+        self.when_durable(last, Effect::Release(token));
+        found
+    }
+
+    /// Counts for reports and tests.
+    pub fn counts(&self) -> PartitionCounts {
+        PartitionCounts {
+            entries: self.entries.len(),
+            resident_sessions: self.residents.count(),
+            unfinished_activities: self.activities.len(),
+            timers: self.timers.len(),
+            outbox: self.links.outbox_len(),
+            overlay_bytes: self.overlay_bytes,
+        }
+    }
+}
+
+/// How much a partition holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartitionCounts {
+    /// Instances with anything in memory.
+    pub entries: usize,
+    /// Sessions in memory.
+    pub resident_sessions: usize,
+    /// Activities without a result.
+    pub unfinished_activities: usize,
+    /// Armed timers.
+    pub timers: usize,
+    /// Messages that other partitions have not acknowledged.
+    pub outbox: usize,
+    /// Size of what the instance store does not have, in bytes.
+    pub overlay_bytes: usize,
+}
+
+impl OpenRecord {
+    /// Whether there is something that must become durable.
+    pub(super) fn must_be_written(&self) -> bool {
+        self.buffer.len() > self.head_len || !self.fresh.is_empty() || !self.settled.is_empty()
+    }
+}

@@ -1,0 +1,100 @@
+//! Records: what one group commit of a partition writes, and how it is read back.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError, FORMAT_VERSION};
+use crate::ids::{ExecutionId, InstanceId, PartitionId, Position};
+use crate::message::{Origin, TaskMessage};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// One sealed record, ready for the log.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its place in the partition's log.
+    pub position: Position,
+    /// Its encoding.
+    pub bytes: Arc<[u8]>,
+}
+
+/// One fact of a record. Variants are only ever added at the end.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum LogEntry {
+    /// A turn; its encoded events follow the entry.
+    Checkpoint(CheckpointHead),
+    /// A message was accepted and is not consumed within this record.
+    Accepted { sequence: u64, message: TaskMessage },
+    /// Messages of an instance up to a number were discarded without a turn.
+    Discarded { instance: InstanceId, upto: u64 },
+    /// Messages that were discarded before they were ever written.
+    Settled(Vec<Origin>),
+    /// Another partition has applied our messages up to a number.
+    OutboxAcknowledged { receiver: PartitionId, upto: u64 },
+    /// An instance was purged.
+    Purged { instance: InstanceId },
+}
+
+/// What a turn changed, apart from its events.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CheckpointHead {
+    pub(super) instance: InstanceId,
+    pub(super) execution: ExecutionId,
+    /// Queued messages of the instance up to this number are consumed.
+    pub(super) consumed_upto: u64,
+    /// Origins of consumed messages that were not written as accepted before.
+    pub(super) settled: Vec<Origin>,
+    /// Outgoing messages; those to this partition with their number in the queue, others with 0.
+    pub(super) messages: Vec<(u64, TaskMessage)>,
+    /// Timers that the code cancelled or that ended with the execution.
+    pub(super) removed_timers: Vec<(Timestamp, i32)>,
+    pub(super) custom_status: Option<Payload>,
+    pub(super) event_bytes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordHead {
+    version: u8,
+    partition: PartitionId,
+    position: Position,
+}
+
+/// Begins a record in `buffer`.
+pub(super) fn begin(partition: PartitionId, position: Position, buffer: &mut Vec<u8>) {
+    codec::encode(&RecordHead { version: FORMAT_VERSION, partition, position }, buffer);
+}
+
+/// Reads a record, handing each entry and the event bytes that follow it to `visit`.
+pub(super) fn read(
+    partition: PartitionId,
+    position: Position,
+    mut bytes: &[u8],
+    visit: &mut dyn FnMut(LogEntry, &[u8]) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    match bytes.first() {
+        Some(&version) if version == FORMAT_VERSION => {}
+        Some(version) => {
+            return Err(DecodeError::new(format!("it has format {version}, expected {FORMAT_VERSION}")));
+        }
+        None => return Err(DecodeError::new("it is empty")),
+    }
+    let head: RecordHead = codec::decode(&mut bytes)?;
+    if (head.partition, head.position) != (partition, position) {
+        let problem = format!("it says it is record {} of {}", head.position, head.partition);
+        return Err(DecodeError::new(problem));
+    }
+    while !bytes.is_empty() {
+        let entry: LogEntry = codec::decode(&mut bytes)?;
+        let events = match &entry {
+            LogEntry::Checkpoint(head) => usize::try_from(head.event_bytes).unwrap_or(usize::MAX),
+            _ => 0,
+        };
+        let Some((events, rest)) = bytes.split_at_checked(events) else {
+            return Err(DecodeError::new("the events of a checkpoint are cut off"));
+        };
+        bytes = rest;
+        visit(entry, events)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Which sessions are in memory, by how recently they were used.
+
+use std::collections::VecDeque;
+
+use super::entry::SessionPhase;
+use super::machine::Partition;
+use super::turns::Work;
+use crate::ids::InstanceId;
+use crate::time::Timestamp;
+
+/// A least-recently-used order with lazy deletion: each use appends, and a place that a later use has overtaken is
+/// skipped when it comes to the front.
+#[derive(Debug, Default)]
+pub(super) struct Residents {
+    order: VecDeque<(InstanceId, u64, Timestamp)>,
+    uses: u64,
+    count: usize,
+}
+
+impl Residents {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn added(&mut self) {
+        self.count += 1;
+    }
+
+    pub(super) fn removed(&mut self) {
+        self.count -= 1;
+    }
+
+    /// Notes a use; the number goes into the entry.
+    pub(super) fn used(&mut self, instance: InstanceId, at: Timestamp) -> u64 {
+        self.uses += 1;
+        self.order.push_back((instance, self.uses, at));
+        self.uses
+    }
+}
+
+impl Partition {
+    /// Evicts sessions that have been idle for too long or are too many.
+    pub(super) fn evict_sessions(&mut self) {
+        while let Some((instance, used, at)) = self.residents.order.front() {
+            let current = self
+                .entries
+                .get(instance)
+                .is_some_and(|entry| entry.used == *used && entry.session == SessionPhase::Idle);
+            let too_many = self.residents.count > self.options.resident_sessions_max;
+            let idle = at.after(self.options.session_idle_timeout) <= self.now;
+            if current && !too_many && !idle {
+                break;
+            }
+            let Some((instance, _, _)) = self.residents.order.pop_front() else { break };
+            if current {
+                self.evict(&instance);
+            }
+        }
+        // Without evictions the overtaken places would pile up behind a front that stays.
+        if self.residents.order.len() > 4 * self.residents.count + 1024 {
+            let entries = &self.entries;
+            self.residents
+                .order
+                .retain(|(instance, used, _)| entries.get(instance).is_some_and(|entry| entry.used == *used));
+        }
+    }
+
+    /// When the session that was used least recently becomes idle for too long.
+    pub(super) fn next_eviction(&self) -> Option<Timestamp> {
+        let (_, _, at) = self.residents.order.front()?;
+        Some(at.after(self.options.session_idle_timeout))
+    }
+
+    pub(super) fn evict(&mut self, instance: &InstanceId) {
+        if let Some(entry) = self.entries.get_mut(instance)
+            && entry.session == SessionPhase::Idle
+        {
+            entry.session = SessionPhase::None;
+            self.residents.removed();
+            self.work.push_back(Work::Evict(instance.clone()));
+            self.forget_if_clean(instance);
+        }
+    }
+
+    /// Drops the entry of an instance about which the instance store says the same.
+    pub(super) fn forget_if_clean(&mut self, instance: &InstanceId) {
+        if self.entries.get(instance).is_some_and(|entry| entry.is_forgettable()) {
+            self.entries.remove(instance);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Turns: which are to be run, what they need, and what becomes of their results.
+
+use smol_str::SmolStr;
+
+use super::entry::{Entry, HistoryPiece, Presence, Queued, RunningBatch, SessionPhase};
+use super::intake::can_be_consumed;
+use super::machine::Partition;
+use super::record::{CheckpointHead, LogEntry};
+use crate::codec;
+use crate::event::EventKind;
+use crate::ids::InstanceId;
+use crate::message::{Origin, TaskMessage};
+use crate::state::{InstanceState, OrchestrationStatus};
+use crate::time::Timestamp;
+use crate::turn::Turn;
+
+/// Something for the shell to do for the partition, now: none of it leaves the process.
+#[derive(Debug)]
+pub enum Work {
+    /// Read an instance from the instance store, with its history if it has not ended, and call
+    /// [`Partition::on_loaded`].
+    Load(InstanceId),
+    /// Run a turn and call [`Partition::on_turn`].
+    Turn(TurnRequest),
+    /// Drop the instance's session.
+    Evict(InstanceId),
+}
+
+/// A turn to be run.
+#[derive(Debug)]
+pub struct TurnRequest {
+    /// Whose turn.
+    pub instance: InstanceId,
+    /// The messages to consume, in order.
+    pub batch: Vec<TaskMessage>,
+    /// Where the session comes from.
+    pub session: SessionSource,
+    /// The time of the turn.
+    pub now: Timestamp,
+}
+
+/// Where the session for a turn comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SessionSource {
+    /// It is in memory.
+    Resident,
+    /// A new one, without history.
+    New,
+    /// A new one that replays the first `stored_events` of `stored`, then all of `pieces`.
+    Replay {
+        /// Encoded events from the instance store.
+        stored: Vec<u8>,
+        /// How many of them count.
+        stored_events: u64,
+        /// Encoded events from the overlay.
+        pieces: Vec<HistoryPiece>,
+    },
+}
+
+/// What was read of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedInstance {
+    /// Its state.
+    pub state: InstanceState,
+    /// Its encoded history; may be empty when the instance has ended.
+    pub history: Vec<u8>,
+}
+
+/// Why an instance cannot take turns in this process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParkReason {
+    /// Its code is not registered.
+    #[error("no orchestration is registered as '{name}' version '{version}'; its messages wait until one is")]
+    NotRegistered {
+        /// The name asked for.
+        name: SmolStr,
+        /// The version asked for.
+        version: SmolStr,
+    },
+    /// Its history cannot be read.
+    #[error("its history is damaged: {0}")]
+    Damaged(String),
+}
+
+impl Partition {
+    /// The next thing to do, if any.
+    pub fn next_work(&mut self) -> Option<Work> {
+        if let Some(work) = self.work.pop_front() {
+            return Some(work);
+        }
+        if self.draining {
+            return None;
+        }
+        while let Some(instance) = self.ready.pop_front() {
+            if let Some(request) = self.begin_turn(&instance) {
+                return Some(Work::Turn(request));
+            }
+            if let Some(load) = self.work.pop_front() {
+                return Some(load);
+            }
+        }
+        None
+    }
+
+    pub(super) fn mark_ready(&mut self, instance: &InstanceId) {
+        if let Some(entry) = self.entries.get_mut(instance)
+            && !entry.ready
+        {
+            entry.ready = true;
+            self.ready.push_back(instance.clone());
+        }
+    }
+
+    fn begin_turn(&mut self, instance: &InstanceId) -> Option<TurnRequest> {
+        let entry = self.entries.get_mut(instance)?;
+        entry.ready = false;
+        let blocked = entry.session == SessionPhase::Running
+            || entry.queue.is_empty()
+            || entry.loading
+            || entry.parked.is_some()
+            || matches!(entry.presence, Presence::Unknown)
+            || (entry.held_until.is_some() && !has_termination(entry));
+        if blocked {
+            return None;
+        }
+        let Some(session) = session_source(entry) else {
+            entry.loading = true;
+            self.work.push_back(Work::Load(instance.clone()));
+            return None;
+        };
+        if let Some(at) = entry.held_until.take() {
+            self.held.remove(&(at, instance.clone()));
+        }
+        let (batch, running) = take_batch(entry);
+        entry.running = Some(running);
+        if entry.session == SessionPhase::None {
+            self.residents.added();
+        }
+        entry.session = SessionPhase::Running;
+        self.running += 1;
+        Some(TurnRequest { instance: instance.clone(), batch, session, now: self.now })
+    }
+
+    /// A load is done.
+    pub fn on_loaded(&mut self, instance: &InstanceId, loaded: Option<LoadedInstance>) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        entry.loading = false;
+        entry.stored |= loaded.is_some();
+        let unverified = if matches!(entry.presence, Presence::Unknown) {
+            entry.presence = match &loaded {
+                Some(loaded) => Presence::Present(std::sync::Arc::new(loaded.state.clone())),
+                None => Presence::Absent,
+            };
+            std::mem::take(&mut entry.queue)
+        } else {
+            Default::default()
+        };
+        entry.loaded = loaded
+            .filter(|loaded| loaded.state.status.needs_replay())
+            .map(Box::new);
+        for mut queued in unverified {
+            match queued.unverified.take() {
+                Some(token) => self.verify(instance, queued, token),
+                None => self.requeue(instance, queued),
+            }
+        }
+        self.run_purges(instance);
+        self.mark_ready(instance);
+        self.forget_if_clean(instance);
+    }
+
+    /// A message that was accepted before it was known whether its instance exists.
+    fn requeue(&mut self, instance: &InstanceId, queued: Queued) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        if can_be_consumed(entry, &queued.message) {
+            entry.queue.push_back(queued);
+            return;
+        }
+        if queued.stored {
+            self.changes.delete_queued(queued.sequence);
+        }
+        if queued.logged {
+            let entry = LogEntry::Discarded { instance: instance.clone(), upto: queued.sequence };
+            codec::encode(&entry, &mut self.open.buffer);
+        } else {
+            self.open.settled.push(queued.message.origin);
+        }
+    }
+
+    /// A turn is done.
+    pub fn on_turn(&mut self, instance: &InstanceId, turn: Turn) {
+        let Some(running) = self.end_running(instance) else { return };
+        for sequence in &running.stored {
+            self.changes.delete_queued(*sequence);
+        }
+        if turn.execution.is_none() && turn.messages.is_empty() {
+            if running.any_logged {
+                let entry = LogEntry::Discarded { instance: instance.clone(), upto: running.upto };
+                codec::encode(&entry, &mut self.open.buffer);
+            }
+            self.open.settled.extend(running.settled);
+        } else {
+            self.checkpoint(instance, turn, running);
+        }
+        self.after_turn(instance);
+    }
+
+    /// A turn could not be run: its messages go back to the front of the queue, and the instance takes no more turns
+    /// in this process.
+    pub fn on_parked(&mut self, instance: &InstanceId, batch: Vec<TaskMessage>, reason: ParkReason) {
+        let Some(running) = self.end_running(instance) else { return };
+        let mut items = running.items;
+        for message in batch.into_iter().rev() {
+            let Some((sequence, logged, stored)) = items.pop() else { break };
+            let queued = Queued { sequence, logged, stored, unverified: None, message };
+            if let Some(entry) = self.entries.get_mut(instance) {
+                entry.queue.push_front(queued);
+            }
+            if !logged {
+                self.open.fresh.push((instance.clone(), sequence));
+            }
+        }
+        if let Some(entry) = self.entries.get_mut(instance) {
+            entry.parked = Some(reason);
+        }
+        self.evict(instance);
+    }
+
+    fn end_running(&mut self, instance: &InstanceId) -> Option<RunningBatch> {
+        let entry = self.entries.get_mut(instance)?;
+        let running = entry.running.take()?;
+        entry.session = SessionPhase::Idle;
+        self.running -= 1;
+        Some(running)
+    }
+
+    fn after_turn(&mut self, instance: &InstanceId) {
+        let used = self.residents.used(instance.clone(), self.now);
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        entry.used = used;
+        let over = entry.state().is_none_or(|state| state.status.is_terminal());
+        if !entry.queue.is_empty() {
+            self.mark_ready(instance);
+        }
+        if over || !self.options.extended_sessions {
+            self.evict(instance);
+        } else if self.residents.count() > self.options.resident_sessions_max {
+            self.evict_sessions();
+        }
+    }
+
+    /// Makes a turn's result part of the open record and of the state.
+    fn checkpoint(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
+        let Some(entry) = self.entries.get(instance) else { return };
+        let removed_timers = removed_timers(entry.state().map(|state| &**state), &turn);
+        let execution =
+            turn.execution.or_else(|| entry.state().map(|state| state.execution)).unwrap_or_else(nil_execution);
+        let mut event_bytes = std::mem::take(&mut self.changes.event_buffer);
+        event_bytes.clear();
+        for event in &turn.events {
+            codec::encode(event, &mut event_bytes);
+        }
+        let messages = turn.messages.into_iter().map(|message| self.number(message)).collect();
+        let entry = LogEntry::Checkpoint(CheckpointHead {
+            instance: instance.clone(),
+            execution,
+            consumed_upto: running.upto,
+            settled: running.settled,
+            messages,
+            removed_timers,
+            custom_status: turn.custom_status,
+            event_bytes: event_bytes.len() as u64,
+        });
+        codec::encode(&entry, &mut self.open.buffer);
+        self.open.buffer.extend_from_slice(&event_bytes);
+        let LogEntry::Checkpoint(head) = entry else { return };
+        self.apply_checkpoint(head, turn.events, &event_bytes);
+        self.changes.event_buffer = event_bytes;
+    }
+
+    /// Gives an outgoing message its number: in the queue of this partition, or in the outbox for another.
+    fn number(&mut self, mut message: TaskMessage) -> (u64, TaskMessage) {
+        let receiver = message.instance.partition(self.options.count);
+        if receiver == self.options.id {
+            message.origin = Origin::Local;
+            self.next_sequence += 1;
+            return (self.next_sequence - 1, message);
+        }
+        let sequence = self.links.allocate(receiver);
+        message.origin = Origin::Remote { source: self.options.id, sequence };
+        (0, message)
+    }
+}
+
+fn nil_execution() -> crate::ids::ExecutionId {
+    crate::ids::ExecutionId::new(uuid::Uuid::nil())
+}
+
+fn has_termination(entry: &Entry) -> bool {
+    entry.queue.iter().any(|queued| matches!(queued.message.event.kind, EventKind::ExecutionTerminated { .. }))
+}
+
+/// Where the session of the next turn comes from; none when the history has to be loaded first.
+fn session_source(entry: &mut Entry) -> Option<SessionSource> {
+    if entry.session == SessionPhase::Idle {
+        return Some(SessionSource::Resident);
+    }
+    let Some(state) = entry.state() else { return Some(SessionSource::New) };
+    if !state.status.needs_replay() {
+        return Some(SessionSource::New);
+    }
+    let pieces = entry.history_pieces();
+    let stored_events = pieces.first().map_or(state.history_events, |piece| piece.at);
+    if entry.has_whole_history() || stored_events == 0 {
+        return Some(SessionSource::Replay { stored: Vec::new(), stored_events: 0, pieces });
+    }
+    // What was loaded may be older than what has been materialised meanwhile; then it is loaded again.
+    let loaded = entry.loaded.take().filter(|loaded| loaded.state.history_events >= stored_events)?;
+    Some(SessionSource::Replay { stored: loaded.history, stored_events, pieces })
+}
+
+/// Takes the whole queue. A start that continues the instance as new comes before whatever arrived meanwhile.
+fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
+    let continued = entry.state().is_some_and(|state| state.status == OrchestrationStatus::ContinuedAsNew);
+    if continued
+        && let Some(at) = entry
+            .queue
+            .iter()
+            .position(|queued| matches!(queued.message.event.kind, EventKind::ExecutionStarted(_)))
+        && let Some(start) = entry.queue.remove(at)
+    {
+        entry.queue.push_front(start);
+    }
+    let mut running = RunningBatch::default();
+    let mut batch = Vec::with_capacity(entry.queue.len());
+    for queued in entry.queue.drain(..) {
+        running.upto = running.upto.max(queued.sequence);
+        running.items.push((queued.sequence, queued.logged, queued.stored));
+        if queued.stored {
+            running.stored.push(queued.sequence);
+        }
+        if queued.logged {
+            running.any_logged = true;
+        } else if queued.message.origin != Origin::Client {
+            running.settled.push(queued.message.origin.clone());
+        }
+        batch.push(queued.message);
+    }
+    (batch, running)
+}
+
+/// The timers that a turn makes void: those that its code cancelled, and all of them when the execution ends.
+fn removed_timers(before: Option<&InstanceState>, turn: &Turn) -> Vec<(Timestamp, i32)> {
+    let ended = turn
+        .events
+        .iter()
+        .any(|event| matches!(event.kind, EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. }));
+    if !ended && turn.cancelled_timers.is_empty() {
+        return Vec::new();
+    }
+    let open = before.into_iter().flat_map(|state| state.open_timers.iter().map(|(id, at)| (*at, *id)));
+    let created = turn.events.iter().filter_map(|event| match event.kind {
+        EventKind::TimerCreated { fire_at } => Some((fire_at, event.event_id)),
+        _ => None,
+    });
+    open.chain(created).filter(|(_, id)| ended || turn.cancelled_timers.contains(id)).collect()
+}
