@@ -5,8 +5,11 @@
 //! and the *instance store*, into which the materialiser moves what the log says, in the background. A store knows
 //! nothing of events: states, histories, rows and records are bytes to it.
 
+pub mod bridge;
 mod error;
 mod memory;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 pub use error::StoreError;
 pub use memory::{Fault, FaultPoint, MemoryStore, Operation, Survival};

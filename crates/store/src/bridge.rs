@@ -1,0 +1,155 @@
+//! Between the kernel's values and the store's bytes: what a capture writes, what a stored instance says, and how a
+//! partition is rebuilt. A store knows none of it; whoever drives partitions over a store goes through here.
+
+use std::sync::Arc;
+
+use steadfast_core::codec::{self, DecodeError};
+use steadfast_core::partition::{
+    Capture, CapturedChange, CapturedInstance, HistoryPiece, LoadedInstance, Partition, PartitionOptions,
+    RecoveredInstance, RecoveryError, RecoverySource, SessionSource,
+};
+use steadfast_core::{HistoryEvent, InstanceId, InstanceState, Position};
+
+use crate::{
+    HistoryChange, InstanceChange, InstanceWrite, Materialisation, RowWrite, Store, StoreError,
+    StoredInstance,
+};
+
+impl From<RecoveryError> for StoreError {
+    fn from(error: RecoveryError) -> Self {
+        Self::Corrupt { place: error.place, problem: error.source.to_string() }
+    }
+}
+
+/// What a capture writes.
+pub fn materialisation(capture: &Capture) -> Materialisation {
+    let mut instances: Vec<_> =
+        capture.instances.iter().map(|captured| instance_write(captured, capture.upto)).collect();
+    instances.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
+    let rows = capture.rows.iter().map(|row| RowWrite { key: row.key.clone(), value: row.value.clone() });
+    Materialisation { upto: capture.upto, instances, rows: rows.collect() }
+}
+
+fn instance_write(captured: &CapturedInstance, reflects: Position) -> InstanceWrite {
+    let change = match &captured.change {
+        CapturedChange::Deleted => InstanceChange::Delete,
+        CapturedChange::Put { state, replace, at, history, fresh } => InstanceChange::Put {
+            state: Arc::from(codec::encode_to_vec(&**state)),
+            history: if *replace {
+                HistoryChange::Replace(history.clone())
+            } else {
+                HistoryChange::Append { at: *at, bytes: history.clone() }
+            },
+            history_events: state.history_events,
+            fresh: *fresh,
+            ended: state.status.is_terminal(),
+        },
+    };
+    InstanceWrite { instance: captured.instance.clone(), reflects, change }
+}
+
+/// The state of a stored instance.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when its bytes are not a state.
+pub fn instance_state(stored: &StoredInstance) -> Result<InstanceState, StoreError> {
+    codec::decode_all(&stored.state).map_err(|error| corrupt("state", &stored.instance, &error.problem))
+}
+
+/// Reads an instance, and its history if a session made anew has to replay it.
+///
+/// # Errors
+/// Those of the store, and [`StoreError::Corrupt`] when the state cannot be read.
+pub fn load_instance(store: &dyn Store, instance: &InstanceId) -> Result<Option<LoadedInstance>, StoreError> {
+    let Some(stored) = store.load_instance(instance)? else { return Ok(None) };
+    let state = instance_state(&stored)?;
+    // After the state: should a materialisation come between, there are only more events than the state counts.
+    let history = if state.status.needs_replay() { store.load_history(instance)? } else { Vec::new() };
+    Ok(Some(LoadedInstance { state, history }))
+}
+
+/// The events of a history: those of `stored` that come before the first of `pieces`, and then those of `pieces`.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when bytes are not events, or events are missing.
+pub fn history_events(
+    instance: &InstanceId,
+    stored: &[u8],
+    pieces: &[HistoryPiece],
+) -> Result<Vec<HistoryEvent>, StoreError> {
+    let stored_events = pieces.first().map(|piece| piece.at);
+    join_history(instance, stored, stored_events, pieces)
+}
+
+/// The events that a session for a turn has to replay.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when bytes are not events, or events are missing.
+pub fn replayed_events(
+    instance: &InstanceId,
+    source: &SessionSource,
+) -> Result<Vec<HistoryEvent>, StoreError> {
+    match source {
+        SessionSource::Resident | SessionSource::New => Ok(Vec::new()),
+        SessionSource::Replay { stored, stored_events, pieces } => {
+            join_history(instance, stored, Some(*stored_events), pieces)
+        }
+    }
+}
+
+fn join_history(
+    instance: &InstanceId,
+    mut stored: &[u8],
+    stored_events: Option<u64>,
+    pieces: &[HistoryPiece],
+) -> Result<Vec<HistoryEvent>, StoreError> {
+    let damaged = |error: DecodeError| corrupt("history", instance, &error.problem);
+    let mut events: Vec<HistoryEvent> = Vec::new();
+    while !stored.is_empty() && stored_events.is_none_or(|count| (events.len() as u64) < count) {
+        events.push(codec::decode(&mut stored).map_err(damaged)?);
+    }
+    let check = |found: usize, expected: u64| match found as u64 == expected {
+        true => Ok(()),
+        false => Err(corrupt("history", instance, &format!("{found} events come before number {expected}"))),
+    };
+    if let Some(count) = stored_events {
+        check(events.len(), count)?;
+    }
+    for piece in pieces {
+        check(events.len(), piece.at)?;
+        events.extend(codec::decode_many::<HistoryEvent>(&piece.bytes).map_err(damaged)?);
+    }
+    Ok(events)
+}
+
+/// Rebuilds a partition: its rows, then the records that they do not reflect, then everything that is not known to be
+/// done is asked for again. [`Store::recover`] comes first when the store failed before.
+///
+/// # Errors
+/// Those of the store, and [`StoreError::Corrupt`] when a row, a record or a state cannot be read.
+pub fn recover_partition(store: &dyn Store, options: PartitionOptions) -> Result<Partition, StoreError> {
+    let id = options.id;
+    let snapshot = store.load_partition(id)?;
+    let mut partition = Partition::restore(options, snapshot.upto, snapshot.rows)?;
+    let mut instances = StoredInstances(store);
+    store.read_log(id, snapshot.upto, &mut |position, bytes| {
+        partition.replay_record(position, &bytes, &mut instances)
+    })?;
+    partition.resume();
+    Ok(partition)
+}
+
+struct StoredInstances<'a>(&'a dyn Store);
+
+impl RecoverySource for StoredInstances<'_> {
+    type Error = StoreError;
+
+    fn instance(&mut self, instance: &InstanceId) -> Result<Option<RecoveredInstance>, StoreError> {
+        let Some(stored) = self.0.load_instance(instance)? else { return Ok(None) };
+        Ok(Some(RecoveredInstance { state: instance_state(&stored)?, reflects: stored.reflects }))
+    }
+}
+
+fn corrupt(what: &str, instance: &InstanceId, problem: &str) -> StoreError {
+    StoreError::Corrupt { place: format!("the {what} of instance '{instance}'"), problem: problem.to_owned() }
+}
