@@ -1,0 +1,185 @@
+//! One sled database: opening it, and making it durable.
+//!
+//! Two facts of sled 0.34 decide the settings. First, a leaf of its tree holds up to 16 values (a few more for a
+//! moment), and whenever a leaf is consolidated or split it is written anew as a whole; what is larger than a quarter
+//! of a segment then goes to a file of its own, which is never synchronised. So it isn't enough to keep single values
+//! small: [`SEGMENT_BYTES`] must be more than four times the largest leaf. Second, its flush on Linux is a
+//! `sync_file_range`, so [`Database::make_durable`] adds an `fdatasync`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use steadfast_store::StoreError;
+
+use crate::error::{catch_panic, corrupt, from_io, from_sled};
+use crate::options::DataSync;
+
+/// The unit in which sled allocates its file. Its quarter, 1 MiB, must exceed the largest leaf: about 20 values of
+/// at most [`VALUE_BYTES_MAX`] in the instance store, 7 of 64 KiB in the log (see `log::slots`).
+const SEGMENT_BYTES: usize = 4 << 20;
+
+/// The largest value in a tree of the instance store.
+pub(crate) const VALUE_BYTES_MAX: usize = 32 << 10;
+
+/// How often opening is tried again when the threads of a previous sled of this process still hold its file.
+const LOCK_RETRIES: u32 = 100;
+const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// An open sled database and a second handle of its file.
+pub(crate) struct Database {
+    db: sled::Db,
+    file: File,
+    data_sync: Arc<dyn DataSync>,
+    /// Something was written since it was last made durable.
+    dirty: AtomicBool,
+    /// A synchronisation failed.
+    sync_failed: AtomicBool,
+}
+
+impl Database {
+    /// Opens the database in a folder, or creates it. The folder is held by our own lock, so that nobody else has it.
+    pub(crate) fn open(
+        folder: &Path,
+        cache_bytes: u64,
+        data_sync: Arc<dyn DataSync>,
+    ) -> Result<Self, StoreError> {
+        fs::create_dir_all(folder).map_err(|error| from_io("creating a folder", folder, &error))?;
+        let db = catch_panic("opening the database", || open_sled(folder, cache_bytes))?;
+        let path = folder.join("db");
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let file = file.map_err(|error| from_io("opening the database", &path, &error))?;
+        Ok(Self { db, file, data_sync, dirty: AtomicBool::new(true), sync_failed: AtomicBool::new(false) })
+    }
+
+    /// A tree of the database.
+    pub(crate) fn tree(&self, name: &str) -> Result<sled::Tree, StoreError> {
+        catch_panic("opening a tree", || {
+            self.db.open_tree(name).map_err(|error| from_sled("opening a tree", &error))
+        })
+    }
+
+    /// Announces writes; that there is something to make durable is remembered when the guard is dropped.
+    pub(crate) fn writing(&self) -> Writing<'_> {
+        Writing { database: self }
+    }
+
+    /// Makes everything written so far durable.
+    pub(crate) fn make_durable(&self) -> Result<(), StoreError> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let result = self.flush_and_sync();
+        if result.is_err() {
+            self.sync_failed.store(true, Ordering::Release);
+            self.dirty.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    /// Whether the operating system may take something for written that isn't, see [`rewrite`].
+    pub(crate) fn sync_failed(&self) -> bool {
+        self.sync_failed.load(Ordering::Acquire)
+    }
+
+    fn flush_and_sync(&self) -> Result<(), StoreError> {
+        const DOING: &str = "making data durable";
+        self.db.flush().map_err(|error| from_sled(DOING, &error))?;
+        self.data_sync.sync(&self.file).map_err(|error| StoreError::from_io(DOING, &error))
+    }
+}
+
+/// Writes are going on. The mark is set when they are over, so that a synchronisation that ran meanwhile, and may have
+/// missed some of them, doesn't count.
+pub(crate) struct Writing<'a> {
+    database: &'a Database,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.database.dirty.store(true, Ordering::Release);
+    }
+}
+
+fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
+    let mut retries = 0;
+    loop {
+        let config = sled::Config::new()
+            .path(folder)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(cache_bytes)
+            .flush_every_ms(None);
+        match config.open() {
+            Ok(db) => return Ok(db),
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                if retries == LOCK_RETRIES {
+                    return Err(StoreError::Locked { path: folder.to_owned() });
+                }
+                retries += 1;
+                thread::sleep(LOCK_RETRY_AFTER);
+            }
+            Err(error) => return Err(sort_open_error(folder, &error)),
+        }
+    }
+}
+
+/// sled reports some damage (to its `conf` file, or a read beyond the end) as an ordinary error.
+fn sort_open_error(folder: &Path, error: &sled::Error) -> StoreError {
+    let damage = match error {
+        sled::Error::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+        }
+        sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) | sled::Error::CollectionNotFound(_) => {
+            true
+        }
+        sled::Error::Corruption { .. } => true,
+    };
+    if damage {
+        return corrupt(folder.display().to_string(), format!("sled cannot open it: {error}"));
+    }
+    from_sled("opening the database", error)
+}
+
+/// Whether a folder holds the file of a database.
+pub(crate) fn exists(folder: &Path) -> bool {
+    folder.join("db").exists()
+}
+
+/// Makes the entries of a new database's folder durable, and the settings that sled keeps beside its file.
+pub(crate) fn sync_folder_of(folder: &Path) -> Result<(), StoreError> {
+    sync_path(&folder.join("conf"))?;
+    sync_path(folder)
+}
+
+/// Synchronises a file, or the entries of a folder.
+pub(crate) fn sync_path(path: &Path) -> Result<(), StoreError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| from_io("making a folder durable", path, &error))
+}
+
+/// Writes the file of a closed database over itself. After a failed synchronisation the operating system takes the
+/// affected pages for written, and a further synchronisation would not try again; this makes it.
+pub(crate) fn rewrite(folder: &Path, data_sync: &dyn DataSync) -> Result<(), StoreError> {
+    let path: PathBuf = folder.join("db");
+    rewrite_file(&path, data_sync).map_err(|error| from_io("writing the database again", &path, &error))
+}
+
+fn rewrite_file(path: &Path, data_sync: &dyn DataSync) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    loop {
+        let read = file.read_at(&mut buffer, offset)?;
+        if read == 0 {
+            return data_sync.sync(&file);
+        }
+        file.write_all_at(&buffer[..read], offset)?;
+        offset += read as u64;
+    }
+}

@@ -1,0 +1,124 @@
+//! The row of an instance: what is known of it, its state unless that is large, and its history if it is short and
+//! not expected to grow.
+//!
+//! flags u8, reflects u64, events u64, generation u32, state version u32, length of the history u32, history (if it
+//! is in the row), then the state, or its length u64 (if it is elsewhere). Numbers are big-endian.
+
+use steadfast_core::Position;
+
+use crate::database::VALUE_BYTES_MAX;
+
+const HISTORY_INLINE: u8 = 1;
+const STATE_ELSEWHERE: u8 = 2;
+const HEAD_BYTES: usize = 1 + 8 + 8 + 4 + 4 + 4;
+
+/// The fixed part of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) reflects: Position,
+    /// How many events the history has.
+    pub(crate) events: u64,
+    /// Which of the instance's histories is the right one.
+    pub(crate) generation: u32,
+    /// Which of its large states is the right one, if it has one.
+    pub(crate) state_version: u32,
+}
+
+/// A row, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row<'a> {
+    pub(crate) head: Head,
+    /// The history, if it is in the row.
+    pub(crate) history: Option<&'a [u8]>,
+    pub(crate) state: State<'a>,
+}
+
+/// Where the state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State<'a> {
+    /// In the row.
+    Here(&'a [u8]),
+    /// Among the pieces, and so long.
+    Elsewhere(usize),
+}
+
+/// Whether a state and a history of these lengths fit into one row.
+pub(crate) fn fits(state_bytes: usize, history_bytes: usize) -> bool {
+    state_bytes.saturating_add(history_bytes) <= VALUE_BYTES_MAX - HEAD_BYTES
+}
+
+/// Encodes a row.
+pub(crate) fn encode(row: &Row<'_>) -> Vec<u8> {
+    let history = row.history.unwrap_or_default();
+    let state_bytes = match row.state {
+        State::Here(state) => state.len(),
+        State::Elsewhere(_) => 8,
+    };
+    let mut flags = 0;
+    if row.history.is_some() {
+        flags |= HISTORY_INLINE;
+    }
+    if matches!(row.state, State::Elsewhere(_)) {
+        flags |= STATE_ELSEWHERE;
+    }
+    let mut value = Vec::with_capacity(HEAD_BYTES + history.len() + state_bytes);
+    value.push(flags);
+    value.extend_from_slice(&row.head.reflects.0.to_be_bytes());
+    value.extend_from_slice(&row.head.events.to_be_bytes());
+    value.extend_from_slice(&row.head.generation.to_be_bytes());
+    value.extend_from_slice(&row.head.state_version.to_be_bytes());
+    value.extend_from_slice(&(history.len() as u32).to_be_bytes());
+    value.extend_from_slice(history);
+    match row.state {
+        State::Here(state) => value.extend_from_slice(state),
+        State::Elsewhere(len) => value.extend_from_slice(&(len as u64).to_be_bytes()),
+    }
+    value
+}
+
+/// Decodes a row; none when it can't be one.
+pub(crate) fn decode(mut value: &[u8]) -> Option<Row<'_>> {
+    let [flags] = take(&mut value)?;
+    let head = Head {
+        reflects: Position(u64::from_be_bytes(take(&mut value)?)),
+        events: u64::from_be_bytes(take(&mut value)?),
+        generation: u32::from_be_bytes(take(&mut value)?),
+        state_version: u32::from_be_bytes(take(&mut value)?),
+    };
+    let history_len = u32::from_be_bytes(take(&mut value)?) as usize;
+    let (history, rest) = value.split_at_checked(history_len)?;
+    let history = (flags & HISTORY_INLINE != 0).then_some(history);
+    let state = if flags & STATE_ELSEWHERE == 0 {
+        State::Here(rest)
+    } else {
+        let len = u64::from_be_bytes(<[u8; 8]>::try_from(rest).ok()?);
+        State::Elsewhere(usize::try_from(len).ok()?)
+    };
+    (flags & !(HISTORY_INLINE | STATE_ELSEWHERE) == 0).then_some(Row { head, history, state })
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_every_kind_read_back_and_their_beginnings_are_refused() {
+        let head = Head { reflects: Position(7), events: 3, generation: 1, state_version: 2 };
+        for history in [None, Some(&b""[..]), Some(&b"history"[..])] {
+            for state in [State::Here(b""), State::Here(b"state"), State::Elsewhere(100_000)] {
+                let row = Row { head, history, state };
+                let value = encode(&row);
+                assert_eq!(decode(&value), Some(row));
+                assert_eq!(decode(&value[..HEAD_BYTES - 1]), None);
+            }
+        }
+        assert_eq!(decode(&[]), None);
+        assert_eq!(decode(&[0xff; 100]), None);
+    }
+}

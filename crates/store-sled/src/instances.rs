@@ -1,0 +1,317 @@
+//! The instances: a row each, and pieces for histories that grow and for states that are large.
+//!
+//! A row is written after the pieces it speaks of, and pieces that it spoke of before are removed after it. So a
+//! crash leaves either the old row with all of its pieces or the new one, and pieces that nobody speaks of are
+//! removed by the next write of that instance. A history that is replaced gets a new generation for that reason, and
+//! a large state a new version.
+
+use std::ops::Bound;
+
+use steadfast_core::InstanceId;
+use steadfast_store::{HistoryChange, InstanceChange, InstanceWrite, StoreError, StoredInstance};
+
+use crate::database::Database;
+use crate::error::{corrupt, from_sled};
+use crate::instance_row::{self, Head, Row, State};
+use crate::keys::{self, Part};
+use crate::pieces::Pieces;
+
+/// id -> row.
+const TREE: &str = "instances";
+
+const READING: &str = "reading an instance";
+
+/// Opens the tree of instances.
+pub(crate) fn open(database: &Database) -> Result<Instances, StoreError> {
+    Ok(Instances { tree: database.tree(TREE)? })
+}
+
+/// The tree of instances.
+pub(crate) struct Instances {
+    tree: sled::Tree,
+}
+
+/// What a write does to the history.
+struct Plan<'a> {
+    /// What came before the new events and must be written again.
+    kept: Option<Vec<u8>>,
+    /// The number of the first new event.
+    at: u64,
+    /// The new events.
+    bytes: &'a [u8],
+    generation: u32,
+    /// Histories of other generations, or leftovers of them, may exist.
+    replaces: bool,
+}
+
+impl Instances {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tree.is_empty()
+    }
+
+    /// Writes one change.
+    pub(crate) fn write(&self, pieces: &Pieces, write: &InstanceWrite) -> Result<(), StoreError> {
+        let id = &write.instance;
+        let InstanceChange::Put { state, history, history_events, fresh, ended } = &write.change else {
+            self.tree.remove(id.as_str()).map_err(|error| from_sled("removing an instance", &error))?;
+            return pieces.remove_all(&keys::instance(id));
+        };
+        let old = if *fresh { None } else { self.get(id)? };
+        let old = old.as_deref().map(|value| decode(id, value)).transpose()?;
+        if old.is_none() && !fresh {
+            pieces.remove_all(&keys::instance(id))?;
+        }
+        let plan = plan(pieces, id, history, old.as_ref())?;
+        let inline = *ended && plan.at == 0 && instance_row::fits(state.len(), plan.bytes.len());
+        if !inline {
+            write_history(pieces, id, &plan, *history_events, *fresh)?;
+        }
+        let mut head = Head {
+            reflects: write.reflects,
+            events: *history_events,
+            generation: plan.generation,
+            state_version: old.map_or(0, |old| old.head.state_version),
+        };
+        let state = if instance_row::fits(state.len(), if inline { plan.bytes.len() } else { 0 }) {
+            State::Here(state)
+        } else {
+            head.state_version = head.state_version.wrapping_add(1);
+            pieces.write(&keys::state(id, head.state_version), state)?;
+            State::Elsewhere(state.len())
+        };
+        let row = Row { head, history: inline.then_some(plan.bytes), state };
+        self.put(id, instance_row::encode(&row))?;
+        self.remove_outdated(pieces, id, &plan, &row, old.as_ref())
+    }
+
+    fn remove_outdated(
+        &self,
+        pieces: &Pieces,
+        id: &InstanceId,
+        plan: &Plan<'_>,
+        row: &Row<'_>,
+        old: Option<&Row<'_>>,
+    ) -> Result<(), StoreError> {
+        let Some(old) = old else { return Ok(()) };
+        if plan.replaces {
+            let all = keys::histories(id);
+            if row.history.is_some() {
+                pieces.remove_all(&all)?;
+            } else {
+                pieces.remove_range(&all, &all, Some(&keys::history(id, plan.generation)))?;
+            }
+        }
+        match (old.state, row.state) {
+            (State::Here(_), State::Here(_)) => Ok(()),
+            (_, State::Here(_)) => pieces.remove_all(&keys::states(id)),
+            (_, State::Elsewhere(_)) => {
+                let all = keys::states(id);
+                pieces.remove_range(&all, &all, Some(&keys::state(id, row.head.state_version)))
+            }
+        }
+    }
+
+    fn put(&self, id: &InstanceId, row: Vec<u8>) -> Result<(), StoreError> {
+        self.tree.insert(id.as_str(), row).map_err(|error| from_sled("writing an instance", &error))?;
+        Ok(())
+    }
+
+    fn get(&self, id: &InstanceId) -> Result<Option<sled::IVec>, StoreError> {
+        self.tree.get(id.as_str()).map_err(|error| from_sled(READING, &error))
+    }
+
+    /// Reads an instance, without its history.
+    pub(crate) fn load(
+        &self,
+        pieces: &Pieces,
+        id: &InstanceId,
+    ) -> Result<Option<StoredInstance>, StoreError> {
+        self.read_consistently(id, |row| {
+            let mut state = Vec::new();
+            if !read_state(pieces, id, row, &mut state)? {
+                return Ok(None);
+            }
+            Ok(Some(StoredInstance { instance: id.clone(), reflects: row.head.reflects, state }))
+        })
+    }
+
+    /// Reads the history of an instance.
+    pub(crate) fn load_history(&self, pieces: &Pieces, id: &InstanceId) -> Result<Vec<u8>, StoreError> {
+        let history = self.read_consistently(id, |row| {
+            let mut bytes = Vec::new();
+            let complete = read_history(pieces, id, row, row.head.events, &mut bytes)?;
+            Ok(complete.then_some(bytes))
+        })?;
+        Ok(history.unwrap_or_default())
+    }
+
+    /// Reads something of an instance that may be written at the same time: when pieces are missing and the row has
+    /// changed meanwhile, it tries again.
+    fn read_consistently<T>(
+        &self,
+        id: &InstanceId,
+        mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut value = self.get(id)?;
+        while let Some(found) = value {
+            if let Some(read) = read(&decode(id, &found)?)? {
+                return Ok(Some(read));
+            }
+            value = self.get(id)?;
+            if value.as_ref() == Some(&found) {
+                return Err(corrupt(format!("instance {id}"), "a piece of its state or history is missing"));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads instances in the order of their ids.
+    pub(crate) fn scan(
+        &self,
+        pieces: &Pieces,
+        prefix: &str,
+        after: Option<&InstanceId>,
+        limit: usize,
+    ) -> Result<Vec<StoredInstance>, StoreError> {
+        let after = after.map(InstanceId::as_str).filter(|after| *after >= prefix);
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut found = Vec::new();
+        for row in self.tree.range::<&str, _>((from, Bound::Unbounded)) {
+            let (key, value) = row.map_err(|error| from_sled(READING, &error))?;
+            if found.len() >= limit || !key.starts_with(prefix.as_bytes()) {
+                break;
+            }
+            let text = std::str::from_utf8(&key);
+            let text = text.map_err(|_| corrupt("the instances", "an id is not valid UTF-8"))?;
+            let id = InstanceId::from_trusted(text);
+            let row = decode(&id, &value)?;
+            match row.state {
+                State::Here(state) => {
+                    let state = state.to_vec();
+                    found.push(StoredInstance { instance: id, reflects: row.head.reflects, state });
+                }
+                State::Elsewhere(_) => found.extend(self.load(pieces, &id)?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn decode<'a>(id: &InstanceId, value: &'a [u8]) -> Result<Row<'a>, StoreError> {
+    instance_row::decode(value).ok_or_else(|| corrupt(format!("instance {id}"), "its row is damaged"))
+}
+
+/// Decides how the history is written.
+fn plan<'a>(
+    pieces: &Pieces,
+    id: &InstanceId,
+    change: &'a HistoryChange,
+    old: Option<&Row<'_>>,
+) -> Result<Plan<'a>, StoreError> {
+    let events = old.map_or(0, |old| old.head.events);
+    let generation = old.map_or(0, |old| old.head.generation);
+    let next_generation = old.map_or(0, |old| old.head.generation.wrapping_add(1));
+    match change {
+        HistoryChange::Replace(bytes) => {
+            Ok(Plan { kept: None, at: 0, bytes, generation: next_generation, replaces: true })
+        }
+        HistoryChange::Append { at, bytes } if *at > events => Err(corrupt(
+            format!("the history of instance {id}"),
+            format!("it has {events} events, and {} bytes were handed in from event {at} on", bytes.len()),
+        )),
+        HistoryChange::Append { at, bytes } => {
+            let grows = *at == events && old.is_none_or(|old| old.history.is_none());
+            if grows {
+                return Ok(Plan { kept: None, at: *at, bytes, generation, replaces: false });
+            }
+            // It was in the row, or this is a repetition: what comes before is written anew.
+            let mut kept = Vec::new();
+            let complete = match old {
+                Some(old) => read_history(pieces, id, old, *at, &mut kept)?,
+                None => true,
+            };
+            if !complete {
+                let problem = format!("no event {at} begins a part of it");
+                return Err(corrupt(format!("the history of instance {id}"), problem));
+            }
+            let kept = (*at > 0).then_some(kept);
+            Ok(Plan { kept, at: *at, bytes, generation: next_generation, replaces: true })
+        }
+    }
+}
+
+fn write_history(
+    pieces: &Pieces,
+    id: &InstanceId,
+    plan: &Plan<'_>,
+    end: u64,
+    fresh: bool,
+) -> Result<(), StoreError> {
+    if !fresh {
+        // What a crash left of an earlier attempt to write the same.
+        let at = if plan.kept.is_some() { 0 } else { plan.at };
+        let from = keys::part_from(id, plan.generation, at);
+        pieces.remove_range(&keys::histories(id), &from, None)?;
+    }
+    if let Some(kept) = &plan.kept {
+        write_part(pieces, id, plan.generation, (0, plan.at), kept)?;
+    }
+    if end > plan.at {
+        write_part(pieces, id, plan.generation, (plan.at, end), plan.bytes)?;
+    }
+    Ok(())
+}
+
+fn write_part(
+    pieces: &Pieces,
+    id: &InstanceId,
+    generation: u32,
+    (at, end): (u64, u64),
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    let len = u32::try_from(bytes.len());
+    let len = len.map_err(|_| corrupt(format!("the history of instance {id}"), "it exceeds 4 GiB"))?;
+    pieces.write(&keys::part(id, generation, Part { at, end, len }), bytes)
+}
+
+/// Appends the state to `to`; false when a piece is missing.
+fn read_state(pieces: &Pieces, id: &InstanceId, row: &Row<'_>, to: &mut Vec<u8>) -> Result<bool, StoreError> {
+    match row.state {
+        State::Here(state) => {
+            to.extend_from_slice(state);
+            Ok(true)
+        }
+        State::Elsewhere(len) => pieces.read(&keys::state(id, row.head.state_version), len, to),
+    }
+}
+
+/// Appends the events before number `end` to `to`; false when a piece is missing or `end` is in the middle of one.
+fn read_history(
+    pieces: &Pieces,
+    id: &InstanceId,
+    row: &Row<'_>,
+    end: u64,
+    to: &mut Vec<u8>,
+) -> Result<bool, StoreError> {
+    if let Some(history) = row.history {
+        if end == row.head.events {
+            to.extend_from_slice(history);
+        }
+        return Ok(end == row.head.events || end == 0);
+    }
+    let name = keys::history(id, row.head.generation);
+    let mut at = 0;
+    while at < end {
+        let from = keys::part_from(id, row.head.generation, at);
+        let key = pieces.first_from(&name, &from)?;
+        let part = key.as_deref().and_then(|key| keys::parse_part(&name, key));
+        let Some(part) = part.filter(|part| part.at == at && part.end > at && part.end <= end) else {
+            return Ok(false);
+        };
+        if !pieces.read(&keys::part(id, row.head.generation, part), part.len as usize, to)? {
+            return Ok(false);
+        }
+        at = part.end;
+    }
+    Ok(true)
+}

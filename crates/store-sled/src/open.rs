@@ -1,0 +1,105 @@
+//! Opening a folder, or making it a hub.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use steadfast_store::StoreError;
+
+use crate::database::{self, Database};
+use crate::error::{corrupt, from_io};
+use crate::format;
+use crate::instances::{self, Instances};
+use crate::log::CommitLog;
+use crate::options::SledOptions;
+use crate::pieces::{self, Pieces};
+use crate::rows::{self, Rows};
+
+/// The databases and what is in them.
+pub(crate) struct Files {
+    pub(crate) log: CommitLog,
+    pub(crate) data: Arc<Database>,
+    pub(crate) instances: Instances,
+    pub(crate) pieces: Pieces,
+    pub(crate) rows: Rows,
+}
+
+/// The folders of the two databases within that of the hub.
+pub(crate) const LOG: &str = "log";
+pub(crate) const DATA: &str = "data";
+
+/// The log is read only when it is opened, so it needs little memory.
+const LOG_CACHE_PART: u64 = 4;
+
+const PARTITIONS_DEFAULT: u16 = 4;
+
+/// Takes the folder for this process. The lock lasts as long as the file is open.
+pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
+    fs::create_dir_all(folder).map_err(|error| from_io("creating the hub's folder", folder, &error))?;
+    let path = folder.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| from_io("locking the hub's folder", &path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: folder.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(from_io("locking the hub's folder", &path, &error)),
+    }
+}
+
+/// Opens the hub in a locked folder, or creates it; says how many partitions it has.
+pub(crate) fn open_or_create(folder: &Path, options: &SledOptions) -> Result<(Files, u16), StoreError> {
+    if let Some(found) = format::read(folder)? {
+        if let Some(asked) = options.partitions.filter(|asked| *asked != found) {
+            return Err(StoreError::PartitionCount { found, asked });
+        }
+        return Ok((reopen(folder, options)?, found));
+    }
+    let partitions = options.partitions.unwrap_or(PARTITIONS_DEFAULT);
+    if partitions == 0 {
+        let problem = "a hub has at least one partition".to_owned();
+        return Err(StoreError::Io { doing: "creating the hub", problem });
+    }
+    let files = open_files(folder, options)?;
+    if !(files.log.is_empty() && files.rows.is_empty() && files.instances.is_empty()) {
+        let problem = "it holds data, but the file \"hub\", which describes them, is missing";
+        return Err(corrupt(folder.display().to_string(), problem));
+    }
+    files.data.make_durable()?;
+    database::sync_folder_of(&folder.join(LOG))?;
+    database::sync_folder_of(&folder.join(DATA))?;
+    if let Some(parent) = folder.canonicalize().ok().as_deref().and_then(Path::parent) {
+        database::sync_path(parent)?;
+    }
+    format::write(folder, partitions)?;
+    Ok((files, partitions))
+}
+
+/// Opens the databases of a hub that exists.
+pub(crate) fn reopen(folder: &Path, options: &SledOptions) -> Result<Files, StoreError> {
+    for name in [LOG, DATA] {
+        if !database::exists(&folder.join(name)) {
+            return Err(corrupt(folder.display().to_string(), format!("the database {name:?} is missing")));
+        }
+    }
+    open_files(folder, options)
+}
+
+fn open_files(folder: &Path, options: &SledOptions) -> Result<Files, StoreError> {
+    let log_cache_bytes = options.cache_bytes / LOG_CACHE_PART;
+    let open = |name, cache_bytes| {
+        let data_sync = Arc::clone(&options.data_sync);
+        Database::open(&folder.join(name), cache_bytes, data_sync).map(Arc::new)
+    };
+    let data = open(DATA, options.cache_bytes - log_cache_bytes)?;
+    let log = CommitLog::open(open(LOG, log_cache_bytes)?)?;
+    // What is in the log now will be acted upon, so it must not get lost any more.
+    log.make_durable()?;
+    let files = Files {
+        log,
+        instances: instances::open(&data)?,
+        pieces: pieces::open(&data)?,
+        rows: rows::open(&data)?,
+        data,
+    };
+    Ok(files)
+}

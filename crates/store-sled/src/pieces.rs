@@ -1,0 +1,87 @@
+//! Byte strings of any length, kept in rows of at most [`VALUE_BYTES_MAX`].
+//!
+//! A byte string has a name, chosen by whoever keeps it; its pieces are the rows `name, number u32 BE`. How long the
+//! whole is must be known to whoever reads it, so a missing piece is noticed.
+
+use steadfast_store::StoreError;
+
+use crate::database::{Database, VALUE_BYTES_MAX};
+use crate::error::from_sled;
+
+const TREE: &str = "pieces";
+
+/// Opens the tree of pieces.
+pub(crate) fn open(database: &Database) -> Result<Pieces, StoreError> {
+    Ok(Pieces { tree: database.tree(TREE)? })
+}
+
+/// The tree of pieces.
+pub(crate) struct Pieces {
+    tree: sled::Tree,
+}
+
+impl Pieces {
+    /// Writes a byte string, over any other of that name.
+    pub(crate) fn write(&self, name: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+        // An empty one has one empty piece, so that it is found.
+        let chunks = bytes.chunks(VALUE_BYTES_MAX).chain(bytes.is_empty().then_some(bytes));
+        for (number, piece) in (0_u32..).zip(chunks) {
+            let mut key = Vec::with_capacity(name.len() + 4);
+            key.extend_from_slice(name);
+            key.extend_from_slice(&number.to_be_bytes());
+            self.tree.insert(key, piece).map_err(|error| from_sled("writing pieces", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Appends a byte string to `to`; false when a piece is missing.
+    pub(crate) fn read(&self, name: &[u8], len: usize, to: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let end = to.len() + len;
+        let mut key = name.to_vec();
+        for number in 0_u32.. {
+            if to.len() >= end {
+                break;
+            }
+            key.truncate(name.len());
+            key.extend_from_slice(&number.to_be_bytes());
+            match self.tree.get(&key).map_err(|error| from_sled("reading pieces", &error))? {
+                Some(piece) if !piece.is_empty() => to.extend_from_slice(&piece),
+                _ => return Ok(false),
+            }
+        }
+        Ok(to.len() == end)
+    }
+
+    /// The first key from `from` on that begins with `prefix`.
+    pub(crate) fn first_from(&self, prefix: &[u8], from: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        match self.tree.range(from..).next() {
+            Some(row) => {
+                let (key, _) = row.map_err(|error| from_sled("reading pieces", &error))?;
+                Ok(Some(key).filter(|key| key.starts_with(prefix)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Removes all pieces from `from` on, up to but not including `to`, whose names begin with `prefix`.
+    pub(crate) fn remove_range(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        for row in self.tree.range(from..) {
+            let (key, _) = row.map_err(|error| from_sled("reading pieces", &error))?;
+            if !key.starts_with(prefix) || to.is_some_and(|to| &*key >= to) {
+                break;
+            }
+            self.tree.remove(key).map_err(|error| from_sled("removing pieces", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all pieces whose names begin with `prefix`.
+    pub(crate) fn remove_all(&self, prefix: &[u8]) -> Result<(), StoreError> {
+        self.remove_range(prefix, prefix, None)
+    }
+}
