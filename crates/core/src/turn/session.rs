@@ -172,18 +172,16 @@ impl Session {
         let Some(execution) = &mut self.execution else { return };
         execution.context.borrow_mut().now = turn.events[0].timestamp;
         let over = execution.completion.is_some() && !execution.suspended;
-        let overrides = matches!(event.kind, EventKind::ExecutionTerminated { .. })
-            && matches!(execution.completion, Some(Completion::ContinueAsNew { .. }));
+        let continues = matches!(execution.completion, Some(Completion::ContinueAsNew { .. }));
+        let overrides = continues && matches!(event.kind, EventKind::ExecutionTerminated { .. });
         if over && !overrides {
             match event.kind {
-                // Arrived in the turn in which the code ended: it goes along if the instance goes on.
-                EventKind::EventRaised { name, input } => {
+                // Arrived in the turn in which the code continued as new: it goes along.
+                EventKind::EventRaised { name, input } if continues => {
                     let carried = CarriedEvent { name, input, timestamp: event.timestamp };
                     execution.context.borrow_mut().inbox.push(carried);
                 }
-                EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. }
-                    if matches!(execution.completion, Some(Completion::ContinueAsNew { .. })) =>
-                {
+                EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. } if continues => {
                     execution.forwarded.push(event);
                 }
                 _ => turn.discarded += 1,
