@@ -5,3 +5,14 @@
 mod support;
 
 mod activities;
+mod children;
+mod continue_as_new;
+mod determinism;
+mod events;
+mod failures;
+mod nondeterminism;
+mod not_durable;
+mod retry;
+mod suspend;
+mod terminate;
+mod timers;
