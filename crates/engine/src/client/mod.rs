@@ -1,0 +1,196 @@
+//! The client: starts instances and talks to them.
+
+mod call;
+mod list;
+mod read;
+mod run;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use serde::Serialize;
+use smol_str::{SmolStr, format_smolstr};
+use steadfast_core::model::{OrchestrationHandle, Registry};
+use steadfast_core::partition::Accepted;
+use steadfast_core::{
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload, TaskMessage, Timestamp,
+};
+use steadfast_store::Store;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::error::ClientError;
+use crate::hub::Routes;
+use crate::options::HubOptions;
+use crate::partition::Call;
+
+pub use list::{ListQuery, Page};
+pub use run::Run;
+
+/// Talks to a hub. Clones are cheap and stay valid until the hub is stopped; then every call says
+/// [`ClientError::HubClosed`].
+///
+/// A call that changes something returns once the change is durable: it survives the death of the process and the
+/// loss of power from then on.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    routes: Arc<Routes>,
+    /// Weak, so that a client that is kept around does not keep the store's files locked.
+    store: Weak<dyn Store>,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    options: Arc<HubOptions>,
+}
+
+/// How an instance is started.
+#[derive(Debug, Clone, Default)]
+pub struct StartOptions {
+    /// The instance's id; a new one is made when absent. An id of an instance that has ended may be used again, and
+    /// begins a new execution.
+    pub instance_id: Option<String>,
+    /// The orchestration's version; that of the handle when absent.
+    pub version: Option<String>,
+    /// Tags, visible in the instance's state and inherited by its sub-orchestrations.
+    pub tags: BTreeMap<String, String>,
+    /// Not to begin before this moment; until then the instance is pending.
+    pub scheduled_start: Option<Timestamp>,
+}
+
+impl Client {
+    pub(crate) fn new(
+        routes: Arc<Routes>,
+        store: Arc<dyn Store>,
+        registry: Arc<Registry>,
+        clock: Arc<dyn Clock>,
+        options: Arc<HubOptions>,
+    ) -> Self {
+        let store = Arc::downgrade(&store);
+        Self { shared: Arc::new(Shared { routes, store, registry, clock, options }) }
+    }
+
+    /// Starts an instance under a new id.
+    ///
+    /// # Errors
+    /// When the orchestration is not registered, the input cannot be used, or the hub is closed.
+    pub async fn start<H: OrchestrationHandle>(
+        &self,
+        orchestration: H,
+        input: H::Input,
+    ) -> Result<Run<H::Output>, ClientError> {
+        self.start_with(orchestration, input, StartOptions::default()).await
+    }
+
+    /// Starts an instance with options.
+    ///
+    /// # Errors
+    /// Those of [`Client::start`], and [`ClientError::AlreadyExists`] when the id is in use by an instance that has
+    /// not ended.
+    pub async fn start_with<H: OrchestrationHandle>(
+        &self,
+        orchestration: H,
+        input: H::Input,
+        options: StartOptions,
+    ) -> Result<Run<H::Output>, ClientError> {
+        let version = options.version.map_or_else(|| orchestration.version(), SmolStr::from);
+        let name = orchestration.name();
+        if self.shared.registry.find_orchestration(&name, &version).is_none() {
+            let registered = self.shared.registry.orchestration_names().join(", ");
+            return Err(ClientError::UnknownOrchestration { name, version, registered });
+        }
+        let (instance, fresh_id) = match options.instance_id {
+            Some(id) => (InstanceId::parse(id)?, false),
+            None => (InstanceId::from_trusted(format_smolstr!("{}", Uuid::now_v7().as_simple())), true),
+        };
+        let started = ExecutionStarted {
+            name,
+            version,
+            input: self.encode(&input)?,
+            execution: ExecutionId::new(Uuid::now_v7()),
+            parent: None,
+            tags: options.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            scheduled_start: options.scheduled_start,
+            generation: 0,
+            carried_events: Vec::new(),
+        };
+        let execution = Some(started.execution);
+        let message = self.message(&instance, execution, EventKind::ExecutionStarted(Box::new(started)));
+        self.call(&instance, Call::Message { message: Box::new(message), fresh_id }).await?;
+        Ok(Run::new(self.clone(), instance))
+    }
+
+    /// Sends an event to an instance. It is kept until the orchestration waits for an event of that name.
+    ///
+    /// # Errors
+    /// When there is no such instance, it has ended, or the payload cannot be used.
+    pub async fn raise_event<T: Serialize + ?Sized>(
+        &self,
+        instance: &str,
+        name: &str,
+        payload: &T,
+    ) -> Result<(), ClientError> {
+        let input = self.encode(payload)?;
+        self.send(instance, EventKind::EventRaised { name: name.into(), input }).await
+    }
+
+    /// Ends an instance from outside, whatever it is doing; with `recurse` also the sub-orchestrations that it awaits,
+    /// and theirs.
+    ///
+    /// # Errors
+    /// When there is no such instance or it has ended.
+    pub async fn terminate(&self, instance: &str, reason: &str, recurse: bool) -> Result<(), ClientError> {
+        self.send(instance, EventKind::ExecutionTerminated { reason: reason.into(), recurse }).await
+    }
+
+    /// Lets an instance emit nothing until it is resumed. What arrives meanwhile is kept, in order.
+    ///
+    /// # Errors
+    /// When there is no such instance or it has ended.
+    pub async fn suspend(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
+        self.send(instance, EventKind::ExecutionSuspended { reason: reason.into() }).await
+    }
+
+    /// Lets a suspended instance go on.
+    ///
+    /// # Errors
+    /// When there is no such instance or it has ended.
+    pub async fn resume(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
+        self.send(instance, EventKind::ExecutionResumed { reason: reason.into() }).await
+    }
+
+    /// Removes an instance that has ended, with its history.
+    ///
+    /// # Errors
+    /// When there is no such instance or it has not ended.
+    pub async fn purge(&self, instance: &str) -> Result<(), ClientError> {
+        let instance = InstanceId::parse(instance)?;
+        self.call(&instance, Call::Purge(instance.clone())).await.map(|_: Accepted| ())
+    }
+
+    async fn send(&self, instance: &str, kind: EventKind) -> Result<(), ClientError> {
+        let instance = InstanceId::parse(instance)?;
+        let message = Box::new(self.message(&instance, None, kind));
+        self.call(&instance, Call::Message { message, fresh_id: false }).await.map(|_: Accepted| ())
+    }
+
+    fn message(&self, instance: &InstanceId, execution: Option<ExecutionId>, kind: EventKind) -> TaskMessage {
+        let event = HistoryEvent::message(self.shared.clock.now(), kind);
+        TaskMessage { instance: instance.clone(), execution, event, origin: Origin::Client }
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Payload, ClientError> {
+        let payload = Payload::encode(value).map_err(|error| ClientError::InvalidPayload(Box::new(error)))?;
+        let max = self.shared.options.payload_bytes_max;
+        if payload.len() > max {
+            return Err(ClientError::PayloadTooLarge { bytes: payload.len(), max });
+        }
+        Ok(payload)
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>, ClientError> {
+        self.shared.store.upgrade().ok_or(ClientError::HubClosed)
+    }
+}

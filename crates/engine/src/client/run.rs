@@ -1,0 +1,79 @@
+//! A started instance.
+
+use std::marker::PhantomData;
+
+use serde::de::DeserializeOwned;
+use steadfast_core::failure::kinds;
+use steadfast_core::{FailureDetails, InstanceId, InstanceState, OrchestrationStatus, Payload};
+
+use super::Client;
+use crate::error::ClientError;
+use crate::partition::WaitFor;
+
+/// A started instance whose result is an `O`. Dropping it does not touch the instance.
+pub struct Run<O> {
+    client: Client,
+    instance: InstanceId,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<O> Run<O> {
+    pub(super) fn new(client: Client, instance: InstanceId) -> Self {
+        Self { client, instance, output: PhantomData }
+    }
+
+    /// The instance's id.
+    pub fn id(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    /// The instance's state now.
+    ///
+    /// # Errors
+    /// [`ClientError::InstanceNotFound`] when it was purged.
+    pub async fn state(&self) -> Result<InstanceState, ClientError> {
+        self.client.wait(&self.instance, WaitFor::Nothing, None).await
+    }
+
+    /// Waits until its first turn is done.
+    ///
+    /// # Errors
+    /// [`ClientError::InstanceNotFound`] when it was purged.
+    pub async fn wait_for_start(&self) -> Result<InstanceState, ClientError> {
+        self.client.wait(&self.instance, WaitFor::Start, None).await
+    }
+
+    /// Waits until it has ended, however it ended.
+    ///
+    /// # Errors
+    /// [`ClientError::InstanceNotFound`] when it was purged.
+    pub async fn wait_for_completion(&self) -> Result<InstanceState, ClientError> {
+        self.client.wait(&self.instance, WaitFor::End, None).await
+    }
+}
+
+impl<O: DeserializeOwned> Run<O> {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] or [`ClientError::Terminated`] when there is none, [`ClientError::InvalidPayload`] when
+    /// it is not an `O`.
+    pub async fn result(&self) -> Result<O, ClientError> {
+        let state = self.wait_for_completion().await?;
+        let id = state.instance;
+        match state.status {
+            OrchestrationStatus::Completed => state
+                .output
+                .unwrap_or(Payload::null())
+                .decode()
+                .map_err(|error| ClientError::InvalidPayload(Box::new(error))),
+            OrchestrationStatus::Terminated => {
+                Err(ClientError::Terminated { id, reason: state.reason.unwrap_or_default() })
+            }
+            status => {
+                let unknown = || Box::new(FailureDetails::new(kinds::MESSAGE, format!("it ended as {status}")));
+                Err(ClientError::Failed { id, details: state.failure.unwrap_or_else(unknown) })
+            }
+        }
+    }
+}

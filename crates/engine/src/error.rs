@@ -1,0 +1,130 @@
+//! What a program that uses the engine can be told.
+
+use std::time::Duration;
+
+use smol_str::SmolStr;
+use steadfast_core::model::DuplicateRegistration;
+use steadfast_core::{FailureDetails, InstanceId, InvalidInstanceId, OrchestrationStatus};
+use steadfast_store::StoreError;
+
+/// A hub could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The store could not be opened or read.
+    #[error("the hub's store cannot be used")]
+    Store(#[from] StoreError),
+    /// Two pieces of code have one name.
+    #[error(transparent)]
+    Registration(#[from] DuplicateRegistration),
+    /// The hub's threads could not be started, or have died.
+    #[error("the hub's threads failed: {problem}")]
+    Threads {
+        /// What happened.
+        problem: String,
+    },
+    /// Options contradict one another.
+    #[error("the options cannot be used: {problem}")]
+    Options {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A client call did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A start: the id is in use.
+    #[error("instance '{id}' exists and is {status}; choose another id, or wait until it has ended")]
+    AlreadyExists {
+        /// The id.
+        id: InstanceId,
+        /// Where that instance is in its life.
+        status: OrchestrationStatus,
+    },
+    /// There is no such instance.
+    #[error("there is no instance '{id}'; it was never started, or it was purged")]
+    InstanceNotFound {
+        /// The id.
+        id: InstanceId,
+    },
+    /// The instance has ended and takes no messages.
+    #[error("instance '{id}' has ended ({status}) and takes no messages")]
+    NotRunning {
+        /// The id.
+        id: InstanceId,
+        /// How it ended.
+        status: OrchestrationStatus,
+    },
+    /// A purge: the instance has not ended.
+    #[error("instance '{id}' is {status}; only instances that have ended can be purged, so terminate it first")]
+    NotEnded {
+        /// The id.
+        id: InstanceId,
+        /// Where it is in its life.
+        status: OrchestrationStatus,
+    },
+    /// No orchestration of that name and version is registered.
+    #[error(
+        "no orchestration '{name}' version '{version}' is registered; register it before the hub is started \
+         (registered are: {registered})"
+    )]
+    UnknownOrchestration {
+        /// The name asked for.
+        name: SmolStr,
+        /// The version asked for.
+        version: SmolStr,
+        /// What is registered.
+        registered: String,
+    },
+    /// A payload is larger than the hub allows.
+    #[error(
+        "the payload has {bytes} bytes and the hub allows {max}; pass a reference to the data, or raise \
+         payload_bytes_max"
+    )]
+    PayloadTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// A value has no JSON form, or a result is not of the type asked for.
+    #[error("the payload cannot be converted")]
+    InvalidPayload(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The id cannot be used.
+    #[error(transparent)]
+    InvalidInstanceId(#[from] InvalidInstanceId),
+    /// What was waited for did not happen in time.
+    #[error("waiting for instance '{id}' ended after {timeout:?}; it goes on, so wait again if you like")]
+    TimedOut {
+        /// The id.
+        id: InstanceId,
+        /// How long the wait was.
+        timeout: Duration,
+    },
+    /// The orchestration failed.
+    #[error("instance '{id}' failed: {details}")]
+    Failed {
+        /// The id.
+        id: InstanceId,
+        /// Why.
+        details: Box<FailureDetails>,
+    },
+    /// The orchestration was terminated.
+    #[error("instance '{id}' was terminated: {reason}")]
+    Terminated {
+        /// The id.
+        id: InstanceId,
+        /// The reason given.
+        reason: SmolStr,
+    },
+    /// The hub was stopped or dropped.
+    #[error("the hub is closed; start it again to go on")]
+    HubClosed,
+    /// The store failed while the call was under way. Whether it took effect is known after the partition's recovery:
+    /// ask for the instance's state before repeating a call that must not happen twice.
+    #[error("the store failed while the call was under way; it may have taken effect")]
+    Store(#[from] StoreError),
+    /// The partition that owns the instance is being rebuilt after an error and did not come back in time.
+    #[error("the instance's partition is not available; try again later, the log of the program says why")]
+    Unavailable,
+}

@@ -1,0 +1,88 @@
+//! Building and starting a hub.
+
+use std::sync::Arc;
+
+use steadfast_core::model::{DuplicateRegistration, Register, Registry};
+use steadfast_store::{Store, StoreError};
+
+use super::threads::HubThreads;
+use super::{Hub, Routes};
+use crate::client::Client;
+use crate::clock::{Clock, SystemClock};
+use crate::error::HubError;
+use crate::options::HubOptions;
+
+type OpenStore = Box<dyn FnOnce(Option<u16>) -> Result<Arc<dyn Store>, StoreError> + Send>;
+
+/// Collects what a hub is to run and how, and starts it.
+pub struct HubBuilder {
+    open: OpenStore,
+    registry: Registry,
+    duplicate: Option<DuplicateRegistration>,
+    partitions: Option<u16>,
+    options: HubOptions,
+    clock: Arc<dyn Clock>,
+}
+
+impl HubBuilder {
+    /// A hub on the store that `open` opens; it is given the number of partitions asked for, if one was.
+    pub fn new(open: impl FnOnce(Option<u16>) -> Result<Arc<dyn Store>, StoreError> + Send + 'static) -> Self {
+        Self {
+            open: Box::new(open),
+            registry: Registry::default(),
+            duplicate: None,
+            partitions: None,
+            options: HubOptions::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Registers an orchestration or an activity. A name that is taken is reported by [`HubBuilder::start`].
+    pub fn register(mut self, code: impl Register) -> Self {
+        if let Err(duplicate) = code.register(&mut self.registry) {
+            self.duplicate.get_or_insert(duplicate);
+        }
+        self
+    }
+
+    /// How many partitions a new hub gets (at least 1). An existing hub keeps its number, and asking for another one
+    /// is an error.
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.partitions = Some(partitions.max(1));
+        self
+    }
+
+    /// Replaces all settings.
+    pub fn options(mut self, options: HubOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Replaces the clock, for tests that own time.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, recovers the partitions and starts the actors. Activities will run on the tokio runtime in
+    /// which this is called.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or read, or a name was registered twice.
+    pub async fn start(self) -> Result<Hub, HubError> {
+        if let Some(duplicate) = self.duplicate {
+            return Err(duplicate.into());
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let Self { open, registry, partitions, options, clock, .. } = self;
+        let (options, registry) = (Arc::new(options), Arc::new(registry));
+        let started = tokio::task::spawn_blocking(move || {
+            let store = open(partitions)?;
+            let routes = Arc::new(Routes::new(store.info().partitions, options.pending_calls_max));
+            let client = Client::new(routes.clone(), store.clone(), registry.clone(), clock.clone(), options.clone());
+            let threads = HubThreads::start(&store, &routes, options, registry, clock, runtime)?;
+            Ok(Hub { client, routes, store, threads: Some(threads) })
+        });
+        started.await.map_err(|error| HubError::Threads { problem: error.to_string() })?
+    }
+}

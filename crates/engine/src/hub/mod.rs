@@ -1,0 +1,90 @@
+//! The hub: builds the shell around a store and takes it down again.
+
+mod builder;
+mod routes;
+mod threads;
+
+pub use builder::HubBuilder;
+pub(crate) use routes::Routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfast_store::{Store, StoreMetrics};
+use tokio::sync::oneshot;
+
+use crate::client::Client;
+use crate::error::HubError;
+use crate::partition::Stop;
+use threads::HubThreads;
+
+/// A running hub. [`Hub::stop`] ends it in good order; dropping it is as safe as a crash of the process: everything
+/// acknowledged is in the store, and the next start goes on from there.
+pub struct Hub {
+    client: Client,
+    routes: Arc<Routes>,
+    store: Arc<dyn Store>,
+    threads: Option<HubThreads>,
+}
+
+impl Hub {
+    /// A client of this hub; clones are cheap.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// How many partitions the hub has.
+    pub fn partitions(&self) -> u16 {
+        self.routes.partitions()
+    }
+
+    /// The store's counters since the hub was started.
+    pub fn store_metrics(&self) -> StoreMetrics {
+        self.store.metrics()
+    }
+
+    /// Stops the hub: takes no more calls, finishes the turns and waits for the activities under way (those that take
+    /// longer than [`crate::HubOptions::stop_timeout`] are run again at the next start), writes everything to the
+    /// store, and closes it. Callers that wait for instances get [`crate::ClientError::HubClosed`].
+    ///
+    /// # Errors
+    /// When the store could not be written at last, or a thread of the hub had died.
+    pub async fn stop(mut self) -> Result<(), HubError> {
+        self.routes.close();
+        let mut stopped = Vec::new();
+        for address in self.routes.all() {
+            let (done, wait) = oneshot::channel();
+            address.do_send(Stop { forced: false, done });
+            drop(address);
+            stopped.push(wait);
+        }
+        for wait in stopped {
+            // A partition that is being rebuilt has nothing to finish.
+            let _ = wait.await;
+        }
+        let Some(threads) = self.threads.take() else { return Ok(()) };
+        let store = self.store.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            let joined = threads.join();
+            store.flush()?;
+            joined
+        });
+        ended.await.map_err(|error| HubError::Threads { problem: error.to_string() })?
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let Some(threads) = self.threads.take() else { return };
+        self.routes.close();
+        for address in self.routes.all() {
+            let (done, _) = oneshot::channel();
+            address.do_send(Stop { forced: true, done });
+        }
+        // The threads only finish the call to the store that they are in, if any; then the store is free.
+        let _ = threads.join();
+    }
+}
+
+/// How long a partition that failed again and again waits before it is rebuilt, at most.
+const REBUILD_DELAY_MAX: Duration = Duration::from_secs(5);

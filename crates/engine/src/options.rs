@@ -1,0 +1,49 @@
+//! What can be set when a hub is started.
+
+use std::time::Duration;
+
+/// Settings of a hub. The defaults suit a service with a few cores.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// Whether sessions stay in memory between turns, so that a turn needs no replay.
+    pub extended_sessions: bool,
+    /// How long an unused session stays in memory.
+    pub session_idle_timeout: Duration,
+    /// How many sessions may be in memory, over all partitions; the least recently used go first.
+    pub resident_sessions_max: usize,
+    /// How many activities may run at once, over all partitions; the others wait their turn.
+    pub concurrent_activities_max: usize,
+    /// How many client calls may be under way at each partition; further ones wait.
+    pub pending_calls_max: usize,
+    /// The largest payload (input, result, event, custom status), in bytes.
+    pub payload_bytes_max: usize,
+    /// How often what changed is moved from the commit log to the instance store, at least.
+    pub materialise_interval: Duration,
+    /// The amount of changes, in bytes for each partition, at which they are moved without waiting.
+    pub materialise_after_bytes: usize,
+    /// The amount of changes not yet moved, in bytes for each partition, at which new work is held back.
+    pub overlay_bytes_max: usize,
+    /// How long [`crate::Hub::stop`] waits for activities that are running. Those that take longer are run again when
+    /// the hub is next started.
+    pub stop_timeout: Duration,
+    /// How long a call waits for a partition that is being rebuilt after an error.
+    pub unavailable_timeout: Duration,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            extended_sessions: true,
+            session_idle_timeout: Duration::from_secs(30),
+            resident_sessions_max: 20_000,
+            concurrent_activities_max: 4096,
+            pending_calls_max: 8192,
+            payload_bytes_max: 16 << 20,
+            materialise_interval: Duration::from_millis(500),
+            materialise_after_bytes: 12 << 20,
+            overlay_bytes_max: 64 << 20,
+            stop_timeout: Duration::from_secs(10),
+            unavailable_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The partition actor: owns a partition machine and performs what it returns.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use actix::{Actor, Addr, AsyncContext, Context, SpawnHandle};
+use foldhash::fast::FixedState;
+use steadfast_core::model::Registry;
+use steadfast_core::partition::{Accepted, ActivityTask, Partition, Token};
+use steadfast_core::{InstanceId, PartitionId, Timestamp};
+use steadfast_store::StoreError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::calls::Waiting;
+use super::dispatcher::Dispatcher;
+use super::instance::InstanceActor;
+use super::messages::{Answer, Resend, Submit};
+use crate::clock::Clock;
+use crate::hub::Routes;
+use crate::options::HubOptions;
+use crate::storage::Storage;
+
+/// What all partition actors of a hub share.
+#[derive(Clone)]
+pub(crate) struct PartitionContext {
+    pub(crate) options: Arc<HubOptions>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Whether due times are slept for, rather than announced by the clock.
+    pub(crate) clock_flows: bool,
+    pub(crate) storage: Storage,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) failures: mpsc::UnboundedSender<PartitionFailure>,
+}
+
+/// A partition stopped because of an error and has to be built anew.
+#[derive(Debug)]
+pub(crate) struct PartitionFailure {
+    pub(crate) partition: PartitionId,
+}
+
+/// Owns one control-queue partition. All its decisions are the machine's.
+pub(crate) struct PartitionActor {
+    pub(super) machine: Partition,
+    pub(super) shared: PartitionContext,
+    pub(super) instances: HashMap<InstanceId, Addr<InstanceActor>, FixedState>,
+    /// Clients that wait for what they asked to become durable.
+    pub(super) calls: HashMap<Token, (Answer<Accepted>, OwnedSemaphorePermit), FixedState>,
+    pub(super) reads: HashMap<Token, PendingRead, FixedState>,
+    pub(super) waiters: HashMap<InstanceId, Vec<Waiting>, FixedState>,
+    pub(super) next_token: u64,
+    /// Calls held back while the materialiser is behind; as many as there are permits at most.
+    pub(super) held_back: VecDeque<Submit>,
+    /// Activities that wait for others to end; they are in the machine too, so this bounds nothing it does not.
+    pub(super) undispatched: VecDeque<Arc<ActivityTask>>,
+    pub(super) running_activities: usize,
+    pub(super) running_activities_max: usize,
+    pub(super) tick: Option<(Timestamp, SpawnHandle)>,
+    pub(super) materialise_tick: Option<SpawnHandle>,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) failed: bool,
+    guard: FailureGuard,
+}
+
+/// An answer that was found and waits until what it shows is durable.
+pub(super) enum PendingRead {
+    State(super::messages::Wait),
+    Release(Box<dyn FnOnce(Result<(), StoreError>) + Send>),
+}
+
+pub(super) struct Stopping {
+    pub(super) done: oneshot::Sender<()>,
+    /// Running activities are no longer waited for.
+    pub(super) overdue: bool,
+}
+
+/// Reports the partition as failed when the actor goes away in any way but a clean stop, a panic included.
+struct FailureGuard {
+    partition: PartitionId,
+    routes: Arc<Routes>,
+    failures: mpsc::UnboundedSender<PartitionFailure>,
+    armed: bool,
+}
+
+impl Drop for FailureGuard {
+    fn drop(&mut self) {
+        if self.armed && !self.routes.is_closed() {
+            self.routes.clear(self.partition);
+            let _ = self.failures.send(PartitionFailure { partition: self.partition });
+        }
+    }
+}
+
+impl PartitionActor {
+    pub(crate) fn new(machine: Partition, shared: PartitionContext) -> Self {
+        let partitions = usize::from(shared.routes.partitions());
+        let guard = FailureGuard {
+            partition: machine.id(),
+            routes: shared.routes.clone(),
+            failures: shared.failures.clone(),
+            armed: true,
+        };
+        Self {
+            machine,
+            running_activities_max: shared.options.concurrent_activities_max.div_ceil(partitions).max(1),
+            shared,
+            instances: HashMap::default(),
+            calls: HashMap::default(),
+            reads: HashMap::default(),
+            waiters: HashMap::default(),
+            next_token: 0,
+            held_back: VecDeque::new(),
+            undispatched: VecDeque::new(),
+            running_activities: 0,
+            tick: None,
+            materialise_tick: None,
+            stopping: None,
+            failed: false,
+            guard,
+        }
+    }
+
+    pub(super) fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Ends the actor in good order.
+    pub(super) fn finish(&mut self, context: &mut Context<Self>) {
+        use actix::ActorContext;
+        self.guard.armed = false;
+        self.shared.routes.clear(self.machine.id());
+        if let Some(stopping) = self.stopping.take() {
+            let _ = stopping.done.send(());
+        }
+        context.stop();
+    }
+
+    /// Gives up after an error of the store: nothing of what is in memory can be trusted to be in the log, so a new
+    /// actor is built from the store (invariant I5). Whoever waits is told, and nothing more is done.
+    pub(super) fn fail(&mut self, error: &StoreError, context: &mut Context<Self>) {
+        use actix::ActorContext;
+        if self.failed {
+            return;
+        }
+        self.failed = true;
+        tracing::error!(partition = %self.machine.id(), %error, "the partition stops and is rebuilt from the store");
+        for (_, (answer, _permit)) in self.calls.drain() {
+            let _ = answer.send(Err(super::messages::CallError::Store(error.clone())));
+        }
+        for (_, read) in self.reads.drain() {
+            if let PendingRead::Release(release) = read {
+                release(Err(error.clone()));
+            }
+        }
+        if let Some(stopping) = self.stopping.take() {
+            self.guard.armed = false;
+            let _ = stopping.done.send(());
+        }
+        context.stop();
+    }
+}
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(self.shared.options.pending_calls_max);
+        self.shared.routes.set(self.machine.id(), context.address());
+        for peer in self.shared.routes.others(self.machine.id()) {
+            peer.do_send(Resend(self.machine.id()));
+        }
+        self.pump(context);
+    }
+}

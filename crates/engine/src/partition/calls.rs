@@ -1,0 +1,237 @@
+//! Handlers for what comes from clients and from other partitions.
+
+use std::sync::Arc;
+
+use actix::{AsyncContext, Context, Handler};
+use steadfast_core::partition::{Accepted, Rejection, Token};
+use steadfast_core::{InstanceId, InstanceState, OrchestrationStatus};
+
+use super::actor::{PartitionActor, PendingRead, Stopping};
+use super::messages::{
+    Answer, Call, CallError, HistoryRead, OverlayRead, PartitionMessage, Resend, StateRead, Stop, Submit, Tick, Wait,
+    WaitFor,
+};
+use crate::storage::LoadRequest;
+
+/// A client that waits for an instance to start or to end.
+pub(super) struct Waiting {
+    wait_for: WaitFor,
+    answer: Answer<Option<Arc<InstanceState>>>,
+}
+
+impl WaitFor {
+    fn is_reached(self, status: OrchestrationStatus) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Start => status != OrchestrationStatus::Pending,
+            Self::End => status.is_terminal(),
+        }
+    }
+}
+
+impl Handler<Submit> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, submit: Submit, context: &mut Context<Self>) {
+        if self.failed || self.stopping.is_some() {
+            return;
+        }
+        if self.machine.is_overloaded() || !self.held_back.is_empty() {
+            self.held_back.push_back(submit);
+        } else {
+            self.submit(submit);
+        }
+        self.pump(context);
+    }
+}
+
+impl PartitionActor {
+    /// Hands a client's call to the machine.
+    pub(super) fn submit(&mut self, submit: Submit) {
+        let Submit { call, answer, permit } = submit;
+        let token = self.token();
+        self.calls.insert(token, (answer, permit));
+        self.machine.set_now(self.shared.clock.now());
+        match call {
+            Call::Message { message, fresh_id } => self.machine.submit(token, *message, fresh_id),
+            Call::Purge(instance) => self.machine.purge(token, &instance),
+        }
+    }
+
+    pub(super) fn reply(&mut self, token: Token, outcome: Result<Accepted, Rejection>) {
+        if let Some((answer, _permit)) = self.calls.remove(&token) {
+            let _ = answer.send(outcome.map_err(CallError::Rejected));
+        }
+    }
+
+    /// An instance's state is known (and durable): answers the client that asked, or lets it wait.
+    pub(super) fn state_known(&mut self, token: Token, state: Option<Arc<InstanceState>>) {
+        let Some(PendingRead::State(wait)) = self.reads.remove(&token) else { return };
+        let Wait { instance, wait_for, answer } = wait;
+        match state {
+            Some(state) if !wait_for.is_reached(state.status) => {
+                let waiting = self.waiters.entry(instance).or_default();
+                // Clients that have given up leave their place to others.
+                waiting.retain(|waiting| !waiting.answer.is_closed());
+                waiting.push(Waiting { wait_for, answer });
+            }
+            state => {
+                let _ = answer.send(Ok(state));
+            }
+        }
+    }
+
+    /// The instance started or ended: tells those who wait for that.
+    pub(super) fn notify(&mut self, instance: &InstanceId, state: Option<&Arc<InstanceState>>) {
+        let Some(waiting) = self.waiters.remove(instance) else { return };
+        let mut left = Vec::new();
+        for waiter in waiting {
+            match state {
+                Some(state) if !waiter.wait_for.is_reached(state.status) => left.push(waiter),
+                state => {
+                    let _ = waiter.answer.send(Ok(state.cloned()));
+                }
+            }
+        }
+        if !left.is_empty() {
+            self.waiters.insert(instance.clone(), left);
+        }
+    }
+
+    /// The instance started: those who wait for that read its state anew.
+    pub(super) fn notify_started(&mut self, instance: &InstanceId, context: &Context<Self>) {
+        let Some(waiting) = self.waiters.get_mut(instance) else { return };
+        let (started, left): (Vec<_>, Vec<_>) =
+            waiting.drain(..).partition(|waiter| waiter.wait_for == WaitFor::Start);
+        *waiting = left;
+        for Waiting { wait_for, answer } in started {
+            self.read_state(Wait { instance: instance.clone(), wait_for, answer }, context);
+        }
+    }
+
+    fn read_state(&mut self, wait: Wait, context: &Context<Self>) {
+        let token = self.token();
+        let instance = wait.instance.clone();
+        self.reads.insert(token, PendingRead::State(wait));
+        if !self.machine.read_state(token, &instance) {
+            let reply = context.address();
+            self.shared.storage.load(LoadRequest::State { token, instance, reply });
+        }
+    }
+}
+
+impl Handler<Wait> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, wait: Wait, context: &mut Context<Self>) {
+        self.read_state(wait, context);
+        self.pump(context);
+    }
+}
+
+impl Handler<StateRead> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, read: StateRead, context: &mut Context<Self>) {
+        match read.outcome {
+            // The instance may have come into memory while it was read; what is there is newer.
+            Ok(_) if self.machine.read_state(read.token, &read.instance) => {}
+            Ok(state) => self.state_known(read.token, state.map(Arc::new)),
+            Err(error) => {
+                if let Some(PendingRead::State(wait)) = self.reads.remove(&read.token) {
+                    let _ = wait.answer.send(Err(CallError::Store(error)));
+                }
+            }
+        }
+        self.pump(context);
+    }
+}
+
+impl Handler<HistoryRead> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, read: HistoryRead, context: &mut Context<Self>) {
+        let token = self.token();
+        match self.machine.read_history(token, &read.instance) {
+            Some(pieces) => self.release_later(token, pieces, read.answer),
+            None => {
+                let _ = read.answer.send(Ok(Vec::new()));
+            }
+        }
+        self.pump(context);
+    }
+}
+
+impl Handler<OverlayRead> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, read: OverlayRead, context: &mut Context<Self>) {
+        let token = self.token();
+        let page = self.machine.read_overlay(token, &read.prefix, read.after.as_ref(), read.limit);
+        self.release_later(token, page, read.answer);
+        self.pump(context);
+    }
+}
+
+impl PartitionActor {
+    /// Sends the answer once what it shows is durable.
+    fn release_later<T: Send + 'static>(&mut self, token: Token, value: T, answer: Answer<T>) {
+        let release = move |outcome: Result<(), _>| {
+            let _ = answer.send(outcome.map(|()| value).map_err(CallError::Store));
+        };
+        self.reads.insert(token, PendingRead::Release(Box::new(release)));
+    }
+}
+
+impl Handler<PartitionMessage> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, message: PartitionMessage, context: &mut Context<Self>) {
+        self.machine.set_now(self.shared.clock.now());
+        match message {
+            PartitionMessage::Deliver(messages) => messages.into_iter().for_each(|message| self.machine.receive(message)),
+            PartitionMessage::Acknowledged { receiver, upto } => self.machine.on_acknowledged(receiver, upto),
+        }
+        self.pump(context);
+    }
+}
+
+impl Handler<Resend> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Resend(peer): Resend, _context: &mut Context<Self>) {
+        let messages = self.machine.unacknowledged(peer);
+        if !messages.is_empty() {
+            self.shared.routes.send(peer, PartitionMessage::Deliver(messages));
+        }
+    }
+}
+
+impl Handler<Tick> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _tick: Tick, context: &mut Context<Self>) {
+        self.tick(context);
+    }
+}
+
+impl Handler<Stop> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, stop: Stop, context: &mut Context<Self>) {
+        self.stopping = Some(Stopping { done: stop.done, overdue: false });
+        if stop.forced {
+            self.finish(context);
+            return;
+        }
+        self.held_back.clear();
+        self.undispatched.clear();
+        context.run_later(self.shared.options.stop_timeout, |actor, context| {
+            if let Some(stopping) = &mut actor.stopping {
+                stopping.overdue = true;
+            }
+            actor.pump(context);
+        });
+        self.pump(context);
+    }
+}

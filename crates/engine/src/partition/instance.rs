@@ -1,0 +1,60 @@
+//! The instance actor: one resident instance, its session, and nothing else.
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use steadfast_core::partition::{ParkReason, SessionSource, TurnRequest};
+use steadfast_core::turn::{Session, Turn};
+use steadfast_core::{InstanceId, TaskMessage};
+use steadfast_store::bridge;
+
+use super::actor::PartitionActor;
+use super::messages::TurnDone;
+
+/// Runs the turns of one instance on its partition's thread. It does no IO and ends when the partition drops its
+/// address.
+pub(super) struct InstanceActor {
+    pub(super) instance: InstanceId,
+    pub(super) session: Session,
+    pub(super) partition: Addr<PartitionActor>,
+}
+
+impl Actor for InstanceActor {
+    type Context = Context<Self>;
+}
+
+/// Run a turn, and report to the partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct RunTurn(pub(super) TurnRequest);
+
+impl Handler<RunTurn> for InstanceActor {
+    type Result = ();
+
+    fn handle(&mut self, RunTurn(request): RunTurn, _context: &mut Self::Context) {
+        let outcome = self.run(request);
+        // At most one turn of an instance is under way, so the bound of the partition's mailbox is not in question.
+        self.partition.do_send(TurnDone { instance: self.instance.clone(), outcome });
+    }
+}
+
+impl InstanceActor {
+    fn run(&mut self, request: TurnRequest) -> Result<Turn, (Vec<TaskMessage>, ParkReason)> {
+        if let SessionSource::Replay { .. } = &request.session {
+            let history = bridge::replayed_events(&self.instance, &request.session);
+            let replayed = history.map_err(|error| ParkReason::Damaged(error.to_string())).and_then(|history| {
+                self.session.replay(&history).map_err(|missing| ParkReason::NotRegistered {
+                    name: missing.name,
+                    version: missing.version,
+                })
+            });
+            if let Err(reason) = replayed {
+                return Err((request.batch, reason));
+            }
+        }
+        Ok(self.session.turn(request.batch, request.now))
+    }
+}
+
+/// Starts an instance actor on the current thread.
+pub(super) fn start(instance: InstanceId, session: Session, partition: &Context<PartitionActor>) -> Addr<InstanceActor> {
+    InstanceActor { instance, session, partition: partition.address() }.start()
+}

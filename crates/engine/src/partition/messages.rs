@@ -1,0 +1,154 @@
+//! What a partition actor can be sent.
+
+use std::sync::Arc;
+
+use actix::Message;
+use steadfast_core::partition::{Accepted, HistoryPiece, LoadedInstance, ParkReason, Rejection, Token};
+use steadfast_core::turn::Turn;
+use steadfast_core::{ActivityId, FailureDetails, InstanceId, InstanceState, PartitionId, Payload, Position, TaskMessage};
+use steadfast_store::StoreError;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// Why a call to a partition has no answer.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// The partition does not take it.
+    Rejected(Rejection),
+    /// The store failed.
+    Store(StoreError),
+}
+
+/// How the answer to a call gets back to the client.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, CallError>>;
+
+/// A client call that changes something. The permit bounds how many are under way.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Submit {
+    pub(crate) call: Call,
+    pub(crate) answer: Answer<Accepted>,
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// What a client call changes.
+pub(crate) enum Call {
+    /// A message to an instance; `fresh_id` when nobody can have used the id before.
+    Message { message: Box<TaskMessage>, fresh_id: bool },
+    /// Remove an instance that has ended.
+    Purge(InstanceId),
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// Whatever the state is now.
+    Nothing,
+    /// The first turn.
+    Start,
+    /// The end.
+    End,
+}
+
+/// Reads an instance's state once it is as wished; none if there is no such instance.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wait {
+    pub(crate) instance: InstanceId,
+    pub(crate) wait_for: WaitFor,
+    pub(crate) answer: Answer<Option<Arc<InstanceState>>>,
+}
+
+/// Reads the part of an instance's history that is not in the instance store.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct HistoryRead {
+    pub(crate) instance: InstanceId,
+    pub(crate) answer: Answer<Vec<HistoryPiece>>,
+}
+
+/// Reads the instances that are not in the instance store as they are now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OverlayRead {
+    pub(crate) prefix: String,
+    pub(crate) after: Option<InstanceId>,
+    pub(crate) limit: usize,
+    pub(crate) answer: Answer<OverlayPage>,
+}
+
+/// Instances in id order; purged ones have no state.
+pub(crate) type OverlayPage = Vec<(InstanceId, Option<Arc<InstanceState>>)>;
+
+/// From the log writer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Appended {
+    pub(crate) position: Position,
+    pub(crate) outcome: Result<(), StoreError>,
+}
+
+/// From the materialiser.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Materialised {
+    pub(crate) upto: Position,
+    pub(crate) outcome: Result<(), StoreError>,
+}
+
+/// From the loader, for a turn.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Loaded {
+    pub(crate) instance: InstanceId,
+    pub(crate) outcome: Result<Option<LoadedInstance>, StoreError>,
+}
+
+/// From the loader, for a client.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct StateRead {
+    pub(crate) token: Token,
+    pub(crate) instance: InstanceId,
+    pub(crate) outcome: Result<Option<InstanceState>, StoreError>,
+}
+
+/// From an instance actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct TurnDone {
+    pub(super) instance: InstanceId,
+    pub(super) outcome: Result<Turn, (Vec<TaskMessage>, ParkReason)>,
+}
+
+/// From the dispatcher.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct ActivityResults(pub(super) Vec<(ActivityId, Result<Payload, FailureDetails>)>);
+
+/// From another partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum PartitionMessage {
+    /// Messages of its outbox, in order.
+    Deliver(Vec<TaskMessage>),
+    /// It has applied ours up to a number.
+    Acknowledged { receiver: PartitionId, upto: u64 },
+}
+
+/// Another partition was rebuilt and wants everything that it has not acknowledged.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Resend(pub(crate) PartitionId);
+
+/// Time has passed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Tick;
+
+/// Finish what is under way, answer, and end. With a force, end at once, as in a crash.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop {
+    pub(crate) forced: bool,
+    pub(crate) done: oneshot::Sender<()>,
+}

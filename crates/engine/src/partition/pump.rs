@@ -1,0 +1,279 @@
+//! The pump: after anything came in, hands out work, commits, and performs effects until nothing is left to do.
+
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler};
+use steadfast_core::partition::{Effect, SessionSource, TurnRequest, Work};
+use steadfast_core::turn::Session;
+use steadfast_store::LogRecord;
+
+use super::actor::{PartitionActor, PendingRead};
+use super::instance::{self, RunTurn};
+use super::messages::{ActivityResults, Appended, Loaded, Materialised, PartitionMessage, TurnDone};
+use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
+
+/// How long due timers are left alone while the materialiser is behind.
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(20);
+
+impl PartitionActor {
+    pub(super) fn pump(&mut self, context: &mut Context<Self>) {
+        if self.failed {
+            return;
+        }
+        loop {
+            while let Some(work) = self.machine.next_work() {
+                self.perform_work(work, context);
+            }
+            let commit = self.machine.commit();
+            let idle = commit.effects.is_empty();
+            if let Some(record) = commit.record {
+                let record =
+                    LogRecord { partition: self.machine.id(), position: record.position, bytes: record.bytes };
+                self.shared.storage.append(AppendRequest { record, reply: context.address() });
+                self.arm_materialisation(context);
+            }
+            self.perform_effects(commit.effects, context);
+            self.dispatch(context);
+            if idle && !self.release_held_back() {
+                break;
+            }
+        }
+        self.arm_tick(context);
+        self.stop_if_done(context);
+    }
+
+    fn perform_work(&mut self, work: Work, context: &mut Context<Self>) {
+        match work {
+            Work::Load(instance) => {
+                self.shared.storage.load(LoadRequest::Instance { instance, reply: context.address() });
+            }
+            Work::Evict(instance) => {
+                self.instances.remove(&instance);
+            }
+            Work::Turn(request) => self.run_turn(request, context),
+        }
+    }
+
+    fn run_turn(&mut self, request: TurnRequest, context: &mut Context<Self>) {
+        let instance = &request.instance;
+        let actor = match (&request.session, self.instances.get(instance)) {
+            (SessionSource::Resident, Some(actor)) => actor.clone(),
+            _ => {
+                let (registry, max) = (self.shared.registry.clone(), self.shared.options.payload_bytes_max);
+                let session = Session::new(registry, instance.clone(), max);
+                let actor = instance::start(instance.clone(), session, context);
+                self.instances.insert(instance.clone(), actor.clone());
+                actor
+            }
+        };
+        actor.do_send(RunTurn(request));
+    }
+
+    fn perform_effects(&mut self, effects: Vec<Effect>, context: &mut Context<Self>) {
+        let mut outgoing = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Reply(token, outcome) => self.reply(token, outcome),
+                Effect::State(token, state) => self.state_known(token, state),
+                Effect::Release(token) => {
+                    if let Some(PendingRead::Release(release)) = self.reads.remove(&token) {
+                        release(Ok(()));
+                    }
+                }
+                Effect::Dispatch(task) => self.undispatched.push_back(task),
+                Effect::Send(receiver, message) => outgoing.push((receiver, *message)),
+                Effect::Acknowledge(source, upto) => {
+                    let receiver = self.machine.id();
+                    self.shared.routes.send(source, PartitionMessage::Acknowledged { receiver, upto });
+                }
+                Effect::Started(instance) => {
+                    if !self.waiters.is_empty() {
+                        self.notify_started(&instance, context);
+                    }
+                }
+                Effect::Ended(instance, state) => {
+                    if !self.waiters.is_empty() {
+                        self.notify(&instance, state.as_ref());
+                    }
+                }
+                Effect::Materialise(capture) => {
+                    self.shared.storage.materialise(MaterialiseRequest { capture, reply: context.address() });
+                }
+            }
+        }
+        self.send_outgoing(outgoing);
+    }
+
+    /// Messages to one receiver travel together; their order is kept.
+    fn send_outgoing(&self, mut outgoing: Vec<(steadfast_core::PartitionId, steadfast_core::TaskMessage)>) {
+        outgoing.sort_by_key(|(receiver, _)| *receiver);
+        let mut outgoing = outgoing.into_iter().peekable();
+        while let Some((receiver, first)) = outgoing.next() {
+            let mut messages = vec![first];
+            while let Some((_, message)) = outgoing.next_if(|(next, _)| *next == receiver) {
+                messages.push(message);
+            }
+            // A receiver that is being rebuilt asks for what it missed.
+            self.shared.routes.send(receiver, PartitionMessage::Deliver(messages));
+        }
+    }
+
+    /// Starts as many waiting activities as may run.
+    fn dispatch(&mut self, context: &Context<Self>) {
+        if self.undispatched.is_empty() || self.stopping.is_some() || self.machine.is_overloaded() {
+            return;
+        }
+        let free = self.running_activities_max.saturating_sub(self.running_activities);
+        let mut tasks = Vec::with_capacity(free.min(self.undispatched.len()));
+        while tasks.len() < free
+            && let Some(task) = self.undispatched.pop_front()
+        {
+            if self.machine.is_activity_wanted(task.id) {
+                tasks.push(task);
+            }
+        }
+        if !tasks.is_empty() {
+            self.running_activities += tasks.len();
+            self.shared.dispatcher.run(&tasks, &context.address());
+        }
+    }
+
+    /// Takes on calls that were held back, if the materialiser has caught up; true if there were any.
+    fn release_held_back(&mut self) -> bool {
+        let mut released = false;
+        while !self.machine.is_overloaded()
+            && let Some(submit) = self.held_back.pop_front()
+        {
+            self.submit(submit);
+            released = true;
+        }
+        released
+    }
+
+    /// Makes sure that what has changed is materialised before long.
+    fn arm_materialisation(&mut self, context: &mut Context<Self>) {
+        if self.materialise_tick.is_none() {
+            let handle = context.run_later(self.shared.options.materialise_interval, |actor, context| {
+                actor.materialise_tick = None;
+                actor.machine.want_materialisation();
+                actor.pump(context);
+            });
+            self.materialise_tick = Some(handle);
+        }
+    }
+
+    /// Sleeps until the next timer is due, unless the clock announces jumps by itself.
+    fn arm_tick(&mut self, context: &mut Context<Self>) {
+        if !self.shared.clock_flows {
+            return;
+        }
+        let Some(due) = self.machine.next_due() else { return };
+        if let Some((armed, handle)) = &self.tick {
+            if *armed <= due {
+                return;
+            }
+            context.cancel_future(*handle);
+        }
+        let mut delay = due.since(self.shared.clock.now());
+        if self.machine.is_overloaded() {
+            // What is due must wait for the materialiser; asking at once again would only turn in circles.
+            delay = delay.max(OVERLOAD_PAUSE);
+        }
+        let handle = context.run_later(delay, |actor, context| {
+            actor.tick = None;
+            actor.tick(context);
+        });
+        self.tick = Some((due, handle));
+    }
+
+    pub(super) fn tick(&mut self, context: &mut Context<Self>) {
+        if !self.machine.is_overloaded() {
+            self.machine.set_now(self.shared.clock.now());
+            self.machine.tick();
+        }
+        self.pump(context);
+    }
+
+    fn stop_if_done(&mut self, context: &mut Context<Self>) {
+        let Some(stopping) = &self.stopping else { return };
+        if (self.running_activities == 0 || stopping.overdue) && self.machine.is_settled() {
+            if self.machine.is_quiet() {
+                self.finish(context);
+            } else {
+                self.machine.want_materialisation();
+                let commit = self.machine.commit();
+                self.perform_effects(commit.effects, context);
+            }
+        }
+    }
+}
+
+impl Handler<TurnDone> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, done: TurnDone, context: &mut Context<Self>) {
+        match done.outcome {
+            Ok(turn) => self.machine.on_turn(&done.instance, turn),
+            Err((batch, reason)) => {
+                tracing::error!(instance = %done.instance, %reason, "the instance cannot go on in this process");
+                self.machine.on_parked(&done.instance, batch, reason);
+            }
+        }
+        self.pump(context);
+    }
+}
+
+impl Handler<ActivityResults> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, ActivityResults(results): ActivityResults, context: &mut Context<Self>) {
+        self.machine.set_now(self.shared.clock.now());
+        for (id, outcome) in results {
+            self.running_activities = self.running_activities.saturating_sub(1);
+            self.machine.complete_activity(id, outcome);
+        }
+        self.pump(context);
+    }
+}
+
+impl Handler<Appended> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, appended: Appended, context: &mut Context<Self>) {
+        match appended.outcome {
+            Ok(()) => {
+                self.machine.on_durable(appended.position);
+                self.pump(context);
+            }
+            Err(error) => self.fail(&error, context),
+        }
+    }
+}
+
+impl Handler<Materialised> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, materialised: Materialised, context: &mut Context<Self>) {
+        match materialised.outcome {
+            Ok(()) => {
+                self.machine.on_materialised(materialised.upto);
+                self.pump(context);
+            }
+            Err(error) => self.fail(&error, context),
+        }
+    }
+}
+
+impl Handler<Loaded> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, loaded: Loaded, context: &mut Context<Self>) {
+        match loaded.outcome {
+            Ok(found) => {
+                self.machine.on_loaded(&loaded.instance, found);
+                self.pump(context);
+            }
+            Err(error) => self.fail(&error, context),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The loader: reads instances for partitions, so that a turn or an answer can follow.
+
+use actix::Addr;
+use steadfast_core::InstanceId;
+use steadfast_core::partition::Token;
+use steadfast_store::{Store, bridge};
+
+use super::queue::Queue;
+use crate::partition::{Loaded, PartitionActor, StateRead};
+
+/// Something to be read.
+pub(crate) enum LoadRequest {
+    /// An instance, with its history if its code is under way.
+    Instance { instance: InstanceId, reply: Addr<PartitionActor> },
+    /// Only an instance's state, for a client.
+    State { token: Token, instance: InstanceId, reply: Addr<PartitionActor> },
+}
+
+pub(super) fn run(store: &dyn Store, queue: &Queue<LoadRequest>) {
+    let mut batch = Vec::new();
+    while queue.take(&mut batch) {
+        for request in batch.drain(..) {
+            match request {
+                LoadRequest::Instance { instance, reply } => {
+                    let outcome = bridge::load_instance(store, &instance);
+                    reply.do_send(Loaded { instance, outcome });
+                }
+                LoadRequest::State { token, instance, reply } => {
+                    let stored = store.load_instance(&instance);
+                    let outcome = stored.and_then(|stored| stored.as_ref().map(bridge::instance_state).transpose());
+                    reply.do_send(StateRead { token, instance, outcome });
+                }
+            }
+        }
+    }
+}

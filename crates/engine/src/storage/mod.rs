@@ -1,0 +1,66 @@
+//! The threads that talk to the store, so that no actor ever waits for it.
+
+mod loader;
+mod log_writer;
+mod materialiser;
+mod queue;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use steadfast_store::Store;
+
+pub(crate) use loader::LoadRequest;
+pub(crate) use log_writer::AppendRequest;
+pub(crate) use materialiser::MaterialiseRequest;
+use queue::Queue;
+
+/// The store's threads and how to reach them.
+#[derive(Clone)]
+pub(crate) struct Storage {
+    pub(crate) store: Arc<dyn Store>,
+    appends: Arc<Queue<AppendRequest>>,
+    materialisations: Arc<Queue<MaterialiseRequest>>,
+    loads: Arc<Queue<LoadRequest>>,
+}
+
+impl Storage {
+    /// Starts the threads. They end after [`Storage::close`].
+    pub(crate) fn start(store: Arc<dyn Store>) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let storage = Self { store, appends: Queue::new(), materialisations: Queue::new(), loads: Queue::new() };
+        let threads = vec![
+            spawn("steadfast-log", storage.clone(), |storage| log_writer::run(&*storage.store, &storage.appends))?,
+            spawn("steadfast-materialise", storage.clone(), |storage| {
+                materialiser::run(&*storage.store, &storage.materialisations);
+            })?,
+            spawn("steadfast-load", storage.clone(), |storage| loader::run(&*storage.store, &storage.loads))?,
+        ];
+        Ok((storage, threads))
+    }
+
+    /// Hands a record to the log writer.
+    pub(crate) fn append(&self, request: AppendRequest) {
+        self.appends.push(request);
+    }
+
+    /// Hands a capture to the materialiser.
+    pub(crate) fn materialise(&self, request: MaterialiseRequest) {
+        self.materialisations.push(request);
+    }
+
+    /// Asks for an instance to be read.
+    pub(crate) fn load(&self, request: LoadRequest) {
+        self.loads.push(request);
+    }
+
+    /// Lets the threads finish what is queued and end.
+    pub(crate) fn close(&self) {
+        self.appends.close();
+        self.materialisations.close();
+        self.loads.close();
+    }
+}
+
+fn spawn(name: &str, storage: Storage, run: fn(&Storage)) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&storage))
+}

@@ -1,0 +1,52 @@
+//! A queue whose consumer takes everything at once: what arrives while it works makes the next batch.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Unbounded by itself; each producer bounds what it has under way (a partition one record, one capture, and one load
+/// for each instance with messages), so its length is bounded by the number of partitions and waiting instances.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    filled: Condvar,
+}
+
+struct State<T> {
+    items: Vec<T>,
+    closed: bool,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State { items: Vec::new(), closed: false }), filled: Condvar::new() })
+    }
+
+    pub(super) fn push(&self, item: T) {
+        let mut state = self.state.lock();
+        state.items.push(item);
+        let first = state.items.len() == 1;
+        drop(state);
+        if first {
+            self.filled.notify_one();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    /// Swaps the waiting items into `batch`, which must be empty, as soon as there are some. False when the queue is
+    /// closed and empty.
+    pub(super) fn take(&self, batch: &mut Vec<T>) -> bool {
+        let mut state = self.state.lock();
+        while state.items.is_empty() {
+            if state.closed {
+                return false;
+            }
+            self.filled.wait(&mut state);
+        }
+        std::mem::swap(&mut state.items, batch);
+        true
+    }
+}
