@@ -36,6 +36,8 @@ pub(super) struct Execution {
     /// Events that arrived while suspended.
     held: VecDeque<HistoryEvent>,
     pub(super) completion: Option<Completion>,
+    /// The code asked for something else than the history says.
+    pub(super) disagreed: bool,
     /// Its end is in the history.
     pub(super) ended: bool,
     /// Sub-orchestrations that are awaited and have not ended.
@@ -67,6 +69,7 @@ impl Execution {
             suspended: false,
             held: VecDeque::new(),
             completion: None,
+            disagreed: false,
             ended: false,
             children: BTreeMap::new(),
             terminated_recursively: false,
@@ -146,6 +149,7 @@ impl Execution {
     /// Ends the execution because the code disagrees with the history. What it asked for is not what the history
     /// says, so none of it is done.
     pub(super) fn fail_nondeterministic(&mut self, error: NonDeterminism) {
+        self.disagreed = true;
         let mut failure = FailureDetails::from(error);
         if let Some(Completion::Failed(cause)) = self.completion.take() {
             failure = failure.caused_by(*cause);

@@ -61,7 +61,7 @@ impl Session {
         Self { registry, instance, max_payload_bytes, execution: None }
     }
 
-    /// Replays a history, so that the next turn goes on where it ends. History that the code disagrees with does not
+    /// Replays a history, so that the next turn goes on where it ends. It may come in pieces of whole turns. History that the code disagrees with does not
     /// fail here: the next turn ends the execution with a [`super::NonDeterminism`] failure.
     ///
     /// # Errors
@@ -71,7 +71,6 @@ impl Session {
             execution.set_replaying(true);
         }
         let mut began = None;
-        let mut disagreed = false;
         for (at, event) in history.iter().enumerate() {
             if event.kind == EventKind::OrchestratorStarted {
                 began = Some(event.timestamp);
@@ -92,12 +91,11 @@ impl Session {
                 }
             }
             let Some(execution) = &mut self.execution else { continue };
-            if disagreed {
+            if execution.disagreed {
                 execution.skip(event);
             } else if let Err(error) = execution.feed(event) {
                 execution.fail_nondeterministic(error);
                 execution.skip(event);
-                disagreed = true;
             }
         }
         if let Some(execution) = &mut self.execution {
