@@ -18,7 +18,7 @@ use crate::ids::{ExecutionId, InstanceId};
 use crate::payload::Payload;
 
 /// The outcome of user code in the form that a history keeps.
-pub type Outcome = std::result::Result<Payload, FailureDetails>;
+pub(crate) type Outcome = std::result::Result<Payload, FailureDetails>;
 /// An orchestration under way; it stays on its partition's thread.
 pub type LocalFuture = Pin<Box<dyn Future<Output = Outcome>>>;
 /// An activity under way.
@@ -189,7 +189,7 @@ definition! {
 /// ```
 /// use steadfast_core::model::{OrchestrationContext, Register, Registry, orchestration};
 /// let double = orchestration("double", |_ctx: OrchestrationContext, n: u32| async move {
-///     steadfast_core::Result::Ok(n * 2)
+///     Ok::<_, steadfast_core::Error>(n * 2)
 /// });
 /// let mut registry = Registry::default();
 /// double.register(&mut registry).unwrap();
@@ -218,7 +218,7 @@ where
 /// ```
 /// use steadfast_core::model::{ActivityContext, activity};
 /// let greet = activity("greet", |_ctx: ActivityContext, city: String| async move {
-///     steadfast_core::Result::Ok(format!("Hello, {city}!"))
+///     Ok::<_, steadfast_core::Error>(format!("Hello, {city}!"))
 /// });
 /// let handle = greet.handle();
 /// ```
