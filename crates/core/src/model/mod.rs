@@ -12,8 +12,7 @@ pub use events::EventFuture;
 pub use handle::{ActivityHandle, ActivityName, OrchestrationHandle, OrchestrationName};
 pub use registry::{
     ActivityContext, ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture,
-    OrchestrationDefinition, OrchestrationFn, Outcome, Register, Registry, SendFuture, activity,
-    orchestration,
+    OrchestrationDefinition, OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
 };
 pub use retry::RetryPolicy;
 pub use tasks::{TaskFuture, TimerFuture};
