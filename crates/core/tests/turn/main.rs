@@ -8,6 +8,7 @@ mod activities;
 mod children;
 mod continue_as_new;
 mod determinism;
+mod equivalence;
 mod events;
 mod failures;
 mod nondeterminism;

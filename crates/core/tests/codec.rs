@@ -1,0 +1,386 @@
+//! The record encoding: round trips, damage, and the frozen format.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
+use steadfast_core::codec::{decode, decode_all, decode_many, encode, encode_to_vec};
+use steadfast_core::{
+    ActivityId, CarriedEvent, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent,
+    InstanceId, InstanceState, OrchestrationStatus, Origin, ParentInstance, PartitionId, Payload,
+    SubOrchestrationCreated, TaskMessage, TimerKey, Timestamp,
+};
+use uuid::Uuid;
+
+fn text() -> impl Strategy<Value = SmolStr> {
+    // Short and long, for texts that are kept inline and that are not; any characters.
+    prop_oneof![any::<String>(), "[a-z]{0,100}"].prop_map(SmolStr::from)
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    text().prop_map(Payload::from_json)
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp::from_micros)
+}
+
+fn instance() -> impl Strategy<Value = InstanceId> {
+    text().prop_map(InstanceId::from_trusted)
+}
+
+fn execution() -> impl Strategy<Value = ExecutionId> {
+    any::<u128>().prop_map(|id| ExecutionId::new(Uuid::from_u128(id)))
+}
+
+fn failure() -> impl Strategy<Value = Box<FailureDetails>> {
+    let one = (text(), any::<String>(), any::<Option<String>>(), any::<bool>()).prop_map(
+        |(error_type, message, stack_trace, non_retriable)| {
+            Box::new(FailureDetails { error_type, message, stack_trace, cause: None, non_retriable })
+        },
+    );
+    prop::collection::vec(one, 1..4).prop_map(|chain| {
+        let nest = |cause, mut failure: Box<FailureDetails>| {
+            failure.cause = cause;
+            Some(failure)
+        };
+        chain.into_iter().fold(None, nest).unwrap()
+    })
+}
+
+fn status() -> impl Strategy<Value = OrchestrationStatus> {
+    use OrchestrationStatus::*;
+    prop::sample::select(vec![
+        Running,
+        Completed,
+        ContinuedAsNew,
+        Failed,
+        Canceled,
+        Terminated,
+        Pending,
+        Suspended,
+    ])
+}
+
+fn parent() -> impl Strategy<Value = ParentInstance> {
+    (instance(), execution(), any::<i32>()).prop_map(|(instance, execution, task_scheduled_id)| {
+        ParentInstance { instance, execution, task_scheduled_id }
+    })
+}
+
+fn started() -> impl Strategy<Value = ExecutionStarted> {
+    let carried = (text(), payload(), time()).prop_map(|(name, input, timestamp)| CarriedEvent {
+        name,
+        input,
+        timestamp,
+    });
+    let what = (text(), text(), payload(), execution());
+    let tags = prop::collection::btree_map(text(), text(), 0..3);
+    let rest = (prop::option::of(time()), any::<u32>(), prop::collection::vec(carried, 0..3));
+    (what, prop::option::of(parent()), tags, rest).prop_map(
+        |((name, version, input, execution), parent, tags, (scheduled_start, generation, carried_events))| {
+            ExecutionStarted {
+                name,
+                version,
+                input,
+                execution,
+                parent,
+                tags,
+                scheduled_start,
+                generation,
+                carried_events,
+            }
+        },
+    )
+}
+
+fn child() -> impl Strategy<Value = SubOrchestrationCreated> {
+    (text(), text(), instance(), execution(), payload(), any::<bool>()).prop_map(
+        |(name, version, instance, execution, input, detached)| SubOrchestrationCreated {
+            name,
+            version,
+            instance,
+            execution,
+            input,
+            detached,
+        },
+    )
+}
+
+fn kind() -> impl Strategy<Value = EventKind> {
+    use EventKind::*;
+    let id = any::<i32>;
+    prop_oneof![
+        started().prop_map(|started| ExecutionStarted(Box::new(started))),
+        (status(), prop::option::of(payload()), prop::option::of(failure()))
+            .prop_map(|(status, output, failure)| ExecutionCompleted { status, output, failure }),
+        (text(), any::<bool>()).prop_map(|(reason, recurse)| ExecutionTerminated { reason, recurse }),
+        (text(), text(), payload()).prop_map(|(name, version, input)| TaskScheduled { name, version, input }),
+        (id(), payload()).prop_map(|(task_scheduled_id, result)| TaskCompleted { task_scheduled_id, result }),
+        (id(), failure()).prop_map(|(task_scheduled_id, failure)| TaskFailed { task_scheduled_id, failure }),
+        child().prop_map(|child| SubOrchestrationInstanceCreated(Box::new(child))),
+        (id(), payload()).prop_map(|(task_scheduled_id, result)| SubOrchestrationInstanceCompleted {
+            task_scheduled_id,
+            result
+        }),
+        (id(), failure()).prop_map(|(task_scheduled_id, failure)| SubOrchestrationInstanceFailed {
+            task_scheduled_id,
+            failure
+        }),
+        time().prop_map(|fire_at| TimerCreated { fire_at }),
+        (id(), time()).prop_map(|(timer_id, fire_at)| TimerFired { timer_id, fire_at }),
+        Just(OrchestratorStarted),
+        Just(OrchestratorCompleted),
+        (instance(), text(), payload()).prop_map(|(instance, name, input)| EventSent {
+            instance,
+            name,
+            input
+        }),
+        (text(), payload()).prop_map(|(name, input)| EventRaised { name, input }),
+        payload().prop_map(|input| ContinueAsNew { input }),
+        text().prop_map(|data| GenericEvent { data }),
+        text().prop_map(|reason| ExecutionSuspended { reason }),
+        text().prop_map(|reason| ExecutionResumed { reason }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = HistoryEvent> {
+    (any::<i32>(), time(), kind()).prop_map(|(event_id, timestamp, kind)| HistoryEvent {
+        event_id,
+        timestamp,
+        kind,
+    })
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    let timer = (time(), instance(), execution(), any::<i32>()).prop_map(
+        |(fire_at, instance, execution, timer_id)| TimerKey { fire_at, instance, execution, timer_id },
+    );
+    prop_oneof![
+        Just(Origin::Client),
+        Just(Origin::Local),
+        any::<u64>().prop_map(|id| Origin::Activity(ActivityId(id))),
+        timer.prop_map(Origin::Timer),
+        (any::<u16>(), any::<u64>())
+            .prop_map(|(source, sequence)| Origin::Remote { source: PartitionId(source), sequence }),
+    ]
+}
+
+fn message() -> impl Strategy<Value = TaskMessage> {
+    (instance(), prop::option::of(execution()), event(), origin())
+        .prop_map(|(instance, execution, event, origin)| TaskMessage { instance, execution, event, origin })
+}
+
+/// A state that has seen a few events.
+fn state() -> impl Strategy<Value = InstanceState> {
+    (instance(), started(), time(), prop::collection::vec(event(), 0..8)).prop_map(
+        |(instance, started, at, events)| {
+            let mut state = InstanceState::pending(instance, &started, at);
+            events.iter().for_each(|event| state.apply(event));
+            state
+        },
+    )
+}
+
+/// The value comes back, and no shorter piece of its bytes is taken for a value.
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) -> Result<(), TestCaseError> {
+    let bytes = encode_to_vec(value);
+    prop_assert_eq!(&decode_all::<T>(&bytes).unwrap(), value);
+    for end in 0..bytes.len() {
+        prop_assert!(decode_all::<T>(&bytes[..end]).is_err());
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    prop_assert!(decode_all::<T>(&longer).is_err());
+    Ok(())
+}
+
+/// Whatever the bytes are, reading them ends with a value or a typed error.
+fn read_all_ways(bytes: &[u8]) {
+    let _ = decode_all::<HistoryEvent>(bytes);
+    let _ = decode_many::<HistoryEvent>(bytes);
+    let _ = decode_all::<Vec<HistoryEvent>>(bytes);
+    let _ = decode_all::<TaskMessage>(bytes);
+    let _ = decode_all::<InstanceState>(bytes);
+    let _ = decode_all::<FailureDetails>(bytes);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_comes_back_and_truncated_ones_are_errors(event in event()) {
+        check(&event)?;
+    }
+
+    #[test]
+    fn every_message_comes_back_and_truncated_ones_are_errors(message in message()) {
+        check(&message)?;
+    }
+
+    #[test]
+    fn every_state_comes_back_and_truncated_ones_are_errors(state in state()) {
+        check(&state)?;
+    }
+
+    #[test]
+    fn values_one_behind_the_other_are_read_one_by_one_and_all_at_once(
+        events in prop::collection::vec(event(), 0..6)
+    ) {
+        let mut bytes = Vec::new();
+        events.iter().for_each(|event| encode(event, &mut bytes));
+        prop_assert_eq!(&decode_many::<HistoryEvent>(&bytes).unwrap(), &events);
+        let mut rest = &bytes[..];
+        for event in &events {
+            prop_assert_eq!(&decode::<HistoryEvent>(&mut rest).unwrap(), event);
+        }
+        prop_assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        read_all_ways(&bytes);
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        message in message(), state in state(), damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)
+    ) {
+        for mut bytes in [encode_to_vec(&message), encode_to_vec(&message.event), encode_to_vec(&state)] {
+            for (at, byte) in &damage {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            read_all_ways(&bytes);
+        }
+    }
+}
+
+#[test]
+fn an_error_says_what_is_wrong() {
+    let bytes = encode_to_vec(&golden());
+    let cut = decode_all::<Vec<HistoryEvent>>(&bytes[..bytes.len() - 1]).unwrap_err();
+    assert!(cut.to_string().starts_with("cannot read the record: "), "{cut}");
+    let unknown_kind = [0, 0, 200];
+    assert!(decode_all::<HistoryEvent>(&unknown_kind).unwrap_err().problem.contains("variant"));
+    let not_utf8 = [2, 0xff, 0xff];
+    assert!(!decode_all::<Payload>(&not_utf8).unwrap_err().problem.is_empty());
+}
+
+/// One event of every kind, in the order of the variants, with every optional part once present and once absent.
+fn golden() -> Vec<HistoryEvent> {
+    let at = |seconds: i64| Timestamp::from_micros(1_700_000_000_000_000 + seconds * 1_000_000);
+    let execution = |n: u128| ExecutionId::new(Uuid::from_u128(n));
+    let id = |text: &str| InstanceId::parse(text).unwrap();
+    let json = |text: &str| Payload::from_json(text);
+    let failure = || {
+        let cause = FailureDetails::new("app::Declined", "card declined").non_retriable();
+        let mut failure =
+            FailureDetails::new("ActivityFailed", "activity 'charge' (#3) failed").caused_by(cause);
+        failure.stack_trace = Some("at charge".to_owned());
+        Box::new(failure)
+    };
+    let started = steadfast_core::ExecutionStarted {
+        name: "order".into(),
+        version: "1.0".into(),
+        input: json("{\"items\":[1,2,300],\"note\":\"a text longer than what is kept inline\"}"),
+        execution: execution(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+        parent: Some(ParentInstance {
+            instance: id("parent"),
+            execution: execution(2),
+            task_scheduled_id: 70_000,
+        }),
+        tags: BTreeMap::from([("tenant".into(), "a".into()), ("zone".into(), "ü".into())]),
+        scheduled_start: Some(at(60)),
+        generation: 3,
+        carried_events: vec![CarriedEvent {
+            name: "Approval".into(),
+            input: json("true"),
+            timestamp: at(-5),
+        }],
+    };
+    let child = SubOrchestrationCreated {
+        name: "child".into(),
+        version: SmolStr::default(),
+        instance: id("child-1"),
+        execution: execution(3),
+        input: json("[]"),
+        detached: true,
+    };
+    use EventKind::*;
+    let kinds = vec![
+        (-1, ExecutionStarted(Box::new(started))),
+        (
+            9,
+            ExecutionCompleted {
+                status: OrchestrationStatus::Failed,
+                output: None,
+                failure: Some(failure()),
+            },
+        ),
+        (-1, ExecutionTerminated { reason: "enough".into(), recurse: true }),
+        (0, TaskScheduled { name: "charge".into(), version: "2".into(), input: json("17") }),
+        (-1, TaskCompleted { task_scheduled_id: 0, result: json("\"ok\"") }),
+        (-1, TaskFailed { task_scheduled_id: 300, failure: failure() }),
+        (1, SubOrchestrationInstanceCreated(Box::new(child))),
+        (-1, SubOrchestrationInstanceCompleted { task_scheduled_id: 1, result: json("null") }),
+        (-1, SubOrchestrationInstanceFailed { task_scheduled_id: 1, failure: failure() }),
+        (2, TimerCreated { fire_at: Timestamp::MAX }),
+        (-1, TimerFired { timer_id: 2, fire_at: at(120) }),
+        (-1, OrchestratorStarted),
+        (-1, OrchestratorCompleted),
+        (3, EventSent { instance: id("other"), name: "hello".into(), input: json("{}") }),
+        (-1, EventRaised { name: "Approval".into(), input: json("false") }),
+        (4, ContinueAsNew { input: json("5") }),
+        (-1, GenericEvent { data: "free text".into() }),
+        (-1, ExecutionSuspended { reason: "pause".into() }),
+        (-1, ExecutionResumed { reason: "go on".into() }),
+        (
+            i32::MAX,
+            ExecutionCompleted {
+                status: OrchestrationStatus::Completed,
+                output: Some(json("[\"Hello, Tokyo!\"]")),
+                failure: None,
+            },
+        ),
+    ];
+    let event = |(n, (event_id, kind))| HistoryEvent { event_id, timestamp: at(n), kind };
+    (0..).zip(kinds).map(event).collect()
+}
+
+/// Lines of 32 bytes.
+fn hex(bytes: &[u8]) -> String {
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+    bytes.chunks(32).map(line).collect()
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&String::from_iter(pair), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// What version 1 wrote is read for ever. If this fails, [`steadfast_core::codec::FORMAT_VERSION`] must change and
+/// old records must still be read; the file itself is never changed.
+#[test]
+fn version_1_of_the_format_is_frozen() {
+    assert_eq!(steadfast_core::codec::FORMAT_VERSION, 1);
+    let frozen = from_hex(include_str!("golden/v1/history.hex"));
+    let golden = golden();
+    assert_eq!(decode_many::<HistoryEvent>(&frozen).unwrap(), golden);
+    let mut written = Vec::new();
+    golden.iter().for_each(|event| encode(event, &mut written));
+    assert_eq!(hex(&written), hex(&frozen));
+}
+
+#[test]
+fn the_frozen_history_has_every_kind_of_event() {
+    let mut names: Vec<_> = golden().iter().map(|event| event.kind.type_name()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 19, "EventKind has another number of variants now? {names:?}");
+}
