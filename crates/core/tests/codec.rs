@@ -193,7 +193,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) -> Resu
     for end in 0..bytes.len() {
         prop_assert!(decode_all::<T>(&bytes[..end]).is_err());
     }
-    let mut longer = bytes.clone();
+    let mut longer = bytes;
     longer.push(0);
     prop_assert!(decode_all::<T>(&longer).is_err());
     Ok(())
