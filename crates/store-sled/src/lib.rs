@@ -2,7 +2,7 @@
 //!
 //! A hub is a folder with two databases, `log` and `data`, so that making an append durable waits for nothing but the
 //! log, and the log's short-lived records don't mix with what stays. The file `hub` describes the folder, the file
-//! `lock` keeps others out.
+//! `lock` keeps others out, and the files `log.count` and `data.count` notice when sled forgets something.
 //!
 //! ```
 //! # fn main() -> Result<(), steadfast_store::StoreError> {
@@ -38,6 +38,7 @@ mod pieces;
 mod rows;
 mod space;
 mod store;
+mod witness;
 
 pub use options::{DataSync, Fdatasync, SledOptions, SpaceProbe, Statvfs};
 pub use store::SledStore;

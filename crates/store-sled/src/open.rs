@@ -14,6 +14,7 @@ use crate::log::CommitLog;
 use crate::options::SledOptions;
 use crate::pieces::{self, Pieces};
 use crate::rows::{self, Rows};
+use crate::witness::Witness;
 
 /// The databases and what is in them.
 pub(crate) struct Files {
@@ -22,6 +23,16 @@ pub(crate) struct Files {
     pub(crate) instances: Instances,
     pub(crate) pieces: Pieces,
     pub(crate) rows: Rows,
+    witness: Witness,
+}
+
+impl Files {
+    /// Makes everything materialised so far durable.
+    pub(crate) fn make_data_durable(&self) -> Result<(), StoreError> {
+        let count = self.rows.count();
+        self.data.make_durable()?;
+        self.witness.advance(count)
+    }
 }
 
 /// The folders of the two databases within that of the hub.
@@ -64,7 +75,7 @@ pub(crate) fn open_or_create(folder: &Path, options: &SledOptions) -> Result<(Fi
         let problem = "it holds data, but the file \"hub\", which describes them, is missing";
         return Err(corrupt(folder.display().to_string(), problem));
     }
-    files.data.make_durable()?;
+    files.make_data_durable()?;
     database::sync_folder_of(&folder.join(LOG))?;
     database::sync_folder_of(&folder.join(DATA))?;
     if let Some(parent) = folder.canonicalize().ok().as_deref().and_then(Path::parent) {
@@ -91,15 +102,14 @@ fn open_files(folder: &Path, options: &SledOptions) -> Result<Files, StoreError>
         Database::open(&folder.join(name), cache_bytes, data_sync).map(Arc::new)
     };
     let data = open(DATA, options.cache_bytes - log_cache_bytes)?;
-    let log = CommitLog::open(open(LOG, log_cache_bytes)?)?;
+    let log = open(LOG, log_cache_bytes)?;
+    let log = CommitLog::open(log, Witness::open(&folder.join("log.count"))?)?;
+    let rows = rows::open(&data)?;
+    let witness = Witness::open(&folder.join("data.count"))?;
+    witness.check(DATA, rows.count())?;
     // What is in the log now will be acted upon, so it must not get lost any more.
     log.make_durable()?;
-    let files = Files {
-        log,
-        instances: instances::open(&data)?,
-        pieces: pieces::open(&data)?,
-        rows: rows::open(&data)?,
-        data,
-    };
+    let files =
+        Files { log, instances: instances::open(&data)?, pieces: pieces::open(&data)?, rows, data, witness };
     Ok(files)
 }

@@ -3,6 +3,7 @@
 //! A value is preceded by a byte that says where it is: 0 and the value, or 1, version u32 and length u64 (big-endian)
 //! of a large value that is kept as pieces. Pieces are written before the row and removed after it.
 
+use parking_lot::Mutex;
 use steadfast_core::{PartitionId, Position};
 use steadfast_store::{PartitionSnapshot, RowWrite, StoreError};
 
@@ -14,21 +15,31 @@ use crate::pieces::Pieces;
 /// partition u16 BE, key -> value.
 const ROWS: &str = "rows";
 
-/// partition u16 BE -> position u64 BE.
+/// partition u16 BE -> position u64 BE, and under another key the number of materialisations so far, u64 BE.
 const POSITIONS: &str = "positions";
+const COUNT: &[u8] = b"count";
 
 const HERE: u8 = 0;
 const ELSEWHERE: u8 = 1;
 
 /// Opens the trees of rows.
 pub(crate) fn open(database: &Database) -> Result<Rows, StoreError> {
-    Ok(Rows { rows: database.tree(ROWS)?, positions: database.tree(POSITIONS)? })
+    let positions = database.tree(POSITIONS)?;
+    let count = positions.get(COUNT).map_err(|error| from_sled("reading the number of writes", &error))?;
+    let count = match count.as_deref().map(<[u8; 8]>::try_from) {
+        None => 0,
+        Some(Ok(count)) => u64::from_be_bytes(count),
+        Some(Err(_)) => return Err(corrupt("the number of writes", "it has the wrong length")),
+    };
+    Ok(Rows { rows: database.tree(ROWS)?, positions, count: Mutex::new(count) })
 }
 
 /// The trees of rows and positions.
 pub(crate) struct Rows {
     rows: sled::Tree,
     positions: sled::Tree,
+    /// How many materialisations there were, as it stands in the tree.
+    count: Mutex<u64>,
 }
 
 /// A large value of a row.
@@ -85,7 +96,16 @@ impl Rows {
     pub(crate) fn write_position(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
         let (key, value) = (partition.0.to_be_bytes(), upto.0.to_be_bytes());
         self.positions.insert(key, &value).map_err(|error| from_sled("writing a position", &error))?;
+        let mut count = self.count.lock();
+        let value = (*count + 1).to_be_bytes();
+        self.positions.insert(COUNT, &value).map_err(|error| from_sled("writing a position", &error))?;
+        *count += 1;
         Ok(())
+    }
+
+    /// How many materialisations there were.
+    pub(crate) fn count(&self) -> u64 {
+        *self.count.lock()
     }
 
     /// Reads the position and all rows of a partition.

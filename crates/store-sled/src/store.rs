@@ -166,7 +166,7 @@ impl Store for SledStore {
 
     fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
         self.writing("truncating the log", |files| {
-            files.data.make_durable()?;
+            files.make_data_durable()?;
             files.log.truncate(partition, upto)
         })
     }
@@ -204,7 +204,7 @@ impl Store for SledStore {
 
     fn flush(&self) -> Result<(), StoreError> {
         self.writing("making data durable", |files| {
-            files.data.make_durable()?;
+            files.make_data_durable()?;
             files.log.make_durable()
         })?;
         self.metrics.syncs.fetch_add(1, Ordering::Relaxed);

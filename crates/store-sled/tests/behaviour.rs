@@ -1,4 +1,5 @@
 //! The store on sled does what every store does.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

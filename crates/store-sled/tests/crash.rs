@@ -1,4 +1,5 @@
 //! The process is killed while it appends, materialises and truncates: nothing acknowledged is lost.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

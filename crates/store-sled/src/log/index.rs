@@ -46,12 +46,12 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn new(marks: BTreeMap<PartitionId, Position>) -> Self {
+    pub(super) fn new(marks: BTreeMap<PartitionId, Position>, next_batch: u64) -> Self {
         Self {
             partitions: BTreeMap::new(),
             marks,
             batches: HashMap::new(),
-            next_batch: 0,
+            next_batch,
             free: VecDeque::new(),
             slots: 0,
         }
@@ -90,6 +90,11 @@ impl Index {
         }
         self.batches.insert(batch, Batch { slots: slots.into(), live });
         self.skip_batch(batch);
+    }
+
+    /// The number of the next batch, which is greater than that of any before.
+    pub(super) const fn next_batch(&self) -> u64 {
+        self.next_batch
     }
 
     /// Makes sure that the number isn't used again.

@@ -24,6 +24,7 @@ use self::index::{Found, Index};
 use self::slots::{Piece, Slots};
 use crate::database::Database;
 use crate::error::{corrupt, from_sled};
+use crate::witness::Witness;
 
 /// Records of one batch, so that its list of contents fits into the first piece.
 const RECORDS_PER_BATCH_MAX: usize = 1024;
@@ -34,7 +35,7 @@ const RECORD_BYTES_MAX: usize = 1 << 30;
 /// How many places of records are copied out of the index at a time while reading.
 const PLACES_AT_A_TIME: usize = 256;
 
-/// How far each partition's log was truncated: partition u16 BE -> position u64 BE.
+/// How far each partition's log was truncated: partition u16 BE -> position u64, number of the next batch u64, both BE.
 const MARKS: &str = "marks";
 
 pub(crate) struct CommitLog {
@@ -44,17 +45,19 @@ pub(crate) struct CommitLog {
     index: Mutex<Index>,
     /// Held for the whole of an append, so that batches reach sled in order.
     appending: Mutex<()>,
+    witness: Witness,
 }
 
 impl CommitLog {
     /// Opens the log: finds all records, and removes what a crash left of a batch that was never acknowledged.
-    pub(crate) fn open(database: Arc<Database>) -> Result<Self, StoreError> {
+    pub(crate) fn open(database: Arc<Database>, witness: Witness) -> Result<Self, StoreError> {
         let marks = database.tree(MARKS)?;
         let slots = Slots::open(&database)?;
-        let mut index = Index::new(read_marks(&marks)?);
+        let (truncated, next_batch) = read_marks(&marks)?;
+        let mut index = Index::new(truncated, next_batch);
         let mut batches: BTreeMap<u64, Vec<(u32, slots::Head)>> = BTreeMap::new();
         let mut contents: BTreeMap<u64, Vec<batch::Entry>> = BTreeMap::new();
-        slots.scan(&mut |slot, piece| {
+        slots.scan(|slot, piece| {
             match piece {
                 None => index.free_slot(slot),
                 Some(Piece { head, payload }) => {
@@ -88,7 +91,8 @@ impl CommitLog {
                 _ => return Err(corrupt("the log", format!("pieces of batch {number} are missing"))),
             }
         }
-        Ok(Self { database, slots, marks, index: Mutex::new(index), appending: Mutex::new(()) })
+        witness.check("log", index.next_batch())?;
+        Ok(Self { database, slots, marks, index: Mutex::new(index), appending: Mutex::new(()), witness })
     }
 
     /// Whether no record was ever appended, as far as can be seen.
@@ -109,7 +113,10 @@ impl CommitLog {
             self.append_batch(records)?;
         }
         drop(writing);
-        self.make_durable()
+        self.make_durable()?;
+        // Only appends, of which there is one at a time, make this number grow.
+        let next_batch = self.index.lock().next_batch();
+        self.witness.advance(next_batch)
     }
 
     fn append_batch(&self, records: &[LogRecord]) -> Result<(), StoreError> {
@@ -204,8 +211,9 @@ impl CommitLog {
             if !index.advance_mark(partition, upto) {
                 return Ok(());
             }
-            let (key, value) = (partition.0.to_be_bytes(), upto.0.to_be_bytes());
-            self.marks.insert(key, &value).map_err(|error| from_sled("truncating the log", &error))?;
+            let key = partition.0.to_be_bytes();
+            let value = [upto.0.to_be_bytes(), index.next_batch().to_be_bytes()].concat();
+            self.marks.insert(key, value).map_err(|error| from_sled("truncating the log", &error))?;
             index.remove_upto(partition, upto)
         };
         for slots in dead {
@@ -223,14 +231,18 @@ fn is_complete(pieces: &[(u32, slots::Head)]) -> bool {
     in_order && pieces.first().is_some_and(|(_, head)| head.pieces as usize == pieces.len())
 }
 
-fn read_marks(marks: &sled::Tree) -> Result<BTreeMap<PartitionId, Position>, StoreError> {
-    let mut found = BTreeMap::new();
+/// Reads how far each partition was truncated, and the number of the next batch at the last truncation.
+fn read_marks(marks: &sled::Tree) -> Result<(BTreeMap<PartitionId, Position>, u64), StoreError> {
+    let mut truncated = BTreeMap::new();
+    let mut next_batch = 0;
     for row in marks {
         let (key, value) = row.map_err(|error| from_sled("reading the log", &error))?;
-        let (Ok(partition), Ok(position)) = (<[u8; 2]>::try_from(&*key), <[u8; 8]>::try_from(&*value)) else {
+        let (Ok(partition), Ok(numbers)) = (<[u8; 2]>::try_from(&*key), <[u8; 16]>::try_from(&*value)) else {
             return Err(corrupt("the log's marks", "a row has the wrong length"));
         };
-        found.insert(PartitionId(u16::from_be_bytes(partition)), Position(u64::from_be_bytes(position)));
+        let numbers = u128::from_be_bytes(numbers);
+        truncated.insert(PartitionId(u16::from_be_bytes(partition)), Position((numbers >> 64) as u64));
+        next_batch = next_batch.max(numbers as u64);
     }
-    Ok(found)
+    Ok((truncated, next_batch))
 }

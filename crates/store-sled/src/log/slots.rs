@@ -75,7 +75,7 @@ impl Slots {
     /// Shows every slot, empty or not.
     pub(super) fn scan(
         &self,
-        visit: &mut dyn FnMut(u32, Option<Piece<'_>>) -> Result<(), StoreError>,
+        mut visit: impl FnMut(u32, Option<Piece<'_>>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for row in &self.tree {
             let (key, value) = row.map_err(|error| from_sled("reading the log", &error))?;

@@ -20,7 +20,7 @@ pub fn everything_survives_reopening(harness: &mut dyn Harness) -> Outcome {
         Put::append("short", 0, *b"all history", 4).fresh().ended().reflects(1).into_write(),
     ];
     let rows = vec![RowWrite { key: b"timer".to_vec(), value: Some(b"tomorrow".to_vec()) }];
-    store.materialise(P0, &Materialisation { upto: Position(1), instances: writes, rows: rows.clone() })?;
+    store.materialise(P0, &Materialisation { upto: Position(1), instances: writes, rows })?;
     store.truncate_log(P0, Position(1))?;
     drop(store);
     harness.reopen();
