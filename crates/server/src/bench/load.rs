@@ -1,0 +1,173 @@
+//! Running a scenario on a hub, as a program that embeds it would.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use steadfast_core::{Error, Result};
+use steadfast_engine::{Client, HubBuilder, StartOptions};
+
+use super::probe::current_rss_bytes;
+use super::report::{Measured, Progress};
+use super::scenario::{CHAIN, FANOUT, GO, HELLO, PING, TIMER, WAITING};
+use super::{BenchArguments, Scenario};
+
+/// How long an instance of the scenario `timers` waits.
+const TIMER_MILLIS: u64 = 2000;
+
+pub(super) async fn run(arguments: &BenchArguments, builder: HubBuilder, progress: &Progress) -> Result<Measured> {
+    let hub = builder.start().await?;
+    let client = hub.client();
+    let before = hub.store_metrics();
+    let BenchArguments { instances, concurrency, .. } = *arguments;
+    let mut measured = match arguments.scenario {
+        Scenario::Chain => chain(&client, instances).await?,
+        Scenario::Fanout => fanout(&client, instances).await?,
+        Scenario::Timers => timers(&client, instances, concurrency, progress).await?,
+        Scenario::Waiting => waiting(&client, instances, concurrency, progress).await?,
+        Scenario::Ping => short(&client, instances, concurrency, progress, Short::Ping).await?,
+        _ => short(&client, instances, concurrency, progress, Short::Hello).await?,
+    };
+    let after = hub.store_metrics();
+    measured.log_bytes = after.log_bytes - before.log_bytes;
+    measured.log_syncs = after.log_syncs - before.log_syncs;
+    hub.stop().await?;
+    Ok(measured)
+}
+
+#[derive(Clone, Copy)]
+enum Short {
+    Hello,
+    Ping,
+}
+
+/// Many short instances, some at a time.
+async fn short(
+    client: &Client,
+    instances: u64,
+    concurrency: u64,
+    progress: &Progress,
+    which: Short,
+) -> Result<Measured> {
+    let activities = match which {
+        Short::Hello => 3,
+        Short::Ping => 1,
+    };
+    let began = Instant::now();
+    let latencies = each(client, instances, concurrency, progress, move |client, _| async move {
+        match which {
+            Short::Hello => client.start(HELLO, ()).await?.result().await.map(drop)?,
+            Short::Ping => client.start(PING, ()).await?.result().await.map(drop)?,
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(Measured::new(instances, activities * instances, began.elapsed(), latencies))
+}
+
+/// Runs `work` for each number below `instances`, `concurrency` at a time; returns how long each took, in order of
+/// their beginning.
+async fn each<F, Fut>(
+    client: &Client,
+    instances: u64,
+    concurrency: u64,
+    progress: &Progress,
+    work: F,
+) -> Result<Vec<Duration>>
+where
+    F: Fn(Client, u64) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<()>> + Send,
+{
+    let next = Arc::new(AtomicU64::new(0));
+    let mut tasks = Vec::new();
+    for _ in 0..concurrency.min(instances) {
+        let (client, next, progress, work) = (client.clone(), next.clone(), progress.clone(), work.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut taken = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= instances {
+                    return Ok::<_, Error>(taken);
+                }
+                let began = Instant::now();
+                work(client.clone(), number).await?;
+                taken.push((number, began.elapsed()));
+                progress.advance();
+            }
+        }));
+    }
+    let mut all = Vec::new();
+    for task in tasks {
+        all.extend(task.await??);
+    }
+    all.sort_unstable_by_key(|(number, _)| *number);
+    Ok(all.into_iter().map(|(_, taken)| taken).collect())
+}
+
+/// One instance with many steps; the latencies are those between its activities.
+async fn chain(client: &Client, steps: u64) -> Result<Measured> {
+    let began = Instant::now();
+    let stamps = client.start(CHAIN, steps).await?.result().await?;
+    let elapsed = began.elapsed();
+    let latencies: Vec<_> = stamps.windows(2).map(|pair| Duration::from_micros(pair[1] - pair[0])).collect();
+    let mut measured = Measured::new(1, steps, elapsed, latencies);
+    let part = (stamps.len() / 10).clamp(1, 1000);
+    if stamps.len() > 2 * part {
+        let first = stamps[part] - stamps[0];
+        let last = stamps[stamps.len() - 1] - stamps[stamps.len() - 1 - part];
+        measured.last_to_first = Some(last as f64 / first.max(1) as f64);
+    }
+    Ok(measured)
+}
+
+async fn fanout(client: &Client, width: u64) -> Result<Measured> {
+    let began = Instant::now();
+    let joined = client.start(FANOUT, width).await?.result().await?;
+    if joined != width {
+        return Err(Error::msg(format!("{joined} results came back, expected {width}")));
+    }
+    let elapsed = began.elapsed();
+    Ok(Measured::new(1, width, elapsed, vec![elapsed]))
+}
+
+/// Instances that sleep on timers; the latencies are how late they end.
+async fn timers(client: &Client, instances: u64, concurrency: u64, progress: &Progress) -> Result<Measured> {
+    let began = Instant::now();
+    let late = each(client, instances, concurrency.max(instances), progress, |client, _| async move {
+        client.start(TIMER, TIMER_MILLIS).await?.result().await?;
+        Ok(())
+    })
+    .await?;
+    let wait = Duration::from_millis(TIMER_MILLIS);
+    let late = late.into_iter().map(|taken| taken.saturating_sub(wait)).collect();
+    Ok(Measured::new(instances, 0, began.elapsed(), late))
+}
+
+/// Instances that wait for an event: how much memory each takes once idle, and how long waking one takes then.
+async fn waiting(client: &Client, instances: u64, concurrency: u64, progress: &Progress) -> Result<Measured> {
+    let began = Instant::now();
+    let before = current_rss_bytes()?;
+    let id = |number: u64| format!("waiting-{number:012}");
+    each(client, instances, concurrency, progress, move |client, number| async move {
+        let options = StartOptions { instance_id: Some(id(number)), ..StartOptions::default() };
+        client.start_with(WAITING, (), options).await?.wait_for_start().await?;
+        Ok(())
+    })
+    .await?;
+    // Idle is when nothing is resident and everything is materialised; the memory then settles.
+    let mut idle = current_rss_bytes()?;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        idle = idle.min(current_rss_bytes()?);
+    }
+    let taken = each(client, instances.min(10_000), 1, progress, move |client, number| async move {
+        let id = id(number);
+        client.raise_event(&id, GO, &number).await?;
+        client.wait_for_completion(&id, None).await?;
+        Ok(())
+    })
+    .await?;
+    let mut measured = Measured::new(instances, 0, began.elapsed(), taken);
+    measured.bytes_per_instance = Some(idle.saturating_sub(before) as f64 / instances as f64);
+    Ok(measured)
+}

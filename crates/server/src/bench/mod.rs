@@ -1,0 +1,118 @@
+//! `steadfast bench`: what the runtime does on this machine, with every step durable.
+
+mod limits;
+mod load;
+mod probe;
+pub(crate) mod report;
+mod scenario;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use steadfast_core::Result;
+use steadfast_engine::{HubBuilder, HubOptions};
+use steadfast_store_sled::{SledOptions, SledStore};
+
+use probe::{fdatasync_micros, median, peak_rss_mb};
+use report::{Progress, Report};
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Three activities in sequence.
+    Hello,
+    /// One activity.
+    Ping,
+    /// One orchestration with as many activities in sequence as there are instances asked for.
+    Chain,
+    /// One orchestration with as many activities in parallel as there are instances asked for.
+    Fanout,
+    /// Instances that wait on timers.
+    Timers,
+    /// Instances that wait for an event; reports the memory that each takes once idle.
+    Waiting,
+    /// Limit: the turns and the encoding of `hello` on bare threads, without actors and without a disk.
+    Kernel,
+    /// Limit: the bytes of `hello`, in the same batches, appended to a plain file with fdatasync.
+    Raw,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// What to run.
+    #[arg(long, value_enum, default_value = "hello")]
+    scenario: Scenario,
+    /// How many instances (for chain and fanout: activities).
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    instances: u64,
+    /// How many instances are under way at once.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    concurrency: u64,
+    /// How many partitions a new hub gets.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    partitions: u16,
+    /// Where the data goes; a temporary folder that is removed afterwards when absent.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Print one line of JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Also measure the rate of the bare kernel, to compare with.
+    #[arg(long)]
+    with_limits: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
+    let (folder, _temporary) = match &arguments.data_dir {
+        Some(folder) => (folder.clone(), None),
+        None => {
+            let temporary = tempfile::tempdir()?;
+            (temporary.path().to_owned(), Some(temporary))
+        }
+    };
+    std::fs::create_dir_all(&folder)?;
+    let progress = Progress::new(arguments.json, arguments.instances);
+    let mut syncs = fdatasync_micros(&folder)?;
+    let measured = match arguments.scenario {
+        Scenario::Kernel => limits::kernel(arguments.instances, arguments.partitions, &progress),
+        Scenario::Raw => limits::raw(&arguments, &folder, &progress)?,
+        _ => on_runtime(load::run(&arguments, builder(&arguments, &folder), &progress))?,
+    };
+    progress.finish();
+    syncs.extend(fdatasync_micros(&folder)?);
+    let kernel_per_second = arguments
+        .with_limits
+        .then(|| limits::kernel(arguments.instances.min(200_000), arguments.partitions, &Progress::new(true, 0)))
+        .map(|kernel| kernel.orchestrations_per_second());
+    let report = Report {
+        scenario: arguments.scenario,
+        measured,
+        peak_rss_mb: peak_rss_mb()?,
+        fdatasync_p50_us: median(&mut syncs),
+        kernel_per_second,
+    };
+    report.print(arguments.json);
+    Ok(())
+}
+
+/// A hub on sled, with the code of the scenarios.
+fn builder(arguments: &BenchArguments, folder: &std::path::Path) -> HubBuilder {
+    let folder = folder.join("hub");
+    let open = move |partitions| {
+        let options = SledOptions { partitions, ..SledOptions::default() };
+        Ok(Arc::new(SledStore::open(&folder, options)?) as Arc<dyn steadfast_store::Store>)
+    };
+    let mut options = HubOptions::default();
+    if arguments.scenario == Scenario::Waiting {
+        // What is measured is the memory of idle instances, so they are to become idle soon.
+        options.session_idle_timeout = Duration::from_secs(1);
+    }
+    scenario::register(HubBuilder::new(open).partitions(arguments.partitions).options(options))
+}
+
+fn on_runtime<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
