@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use steadfast::prelude::*;
-use steadfast::{ExecutionId, FailureDetails, Registry};
+use steadfast::{ExecutionId, FailureDetails, InstanceId, Registry};
 
 /// Greets a city.
 #[activity]
