@@ -237,6 +237,23 @@ fn a_second_completion_of_the_same_call_changes_nothing() {
 }
 
 #[test]
+fn a_second_completion_does_not_replace_one_that_waits_to_be_seen() {
+    let run = scenario(
+        code(|ctx: OrchestrationContext, (): ()| async move {
+            let early = ctx.call(STEP, 0);
+            let late = ctx.call(STEP, 1).await?;
+            Ok((early.await?, late))
+        }),
+        |run| {
+            run.start(());
+            run.send([done(0, 1), done(0, 2), failed(0, "no")]);
+            run.send([done(1, 3)]);
+        },
+    );
+    assert_eq!(run.output::<(u32, u32)>(), (1, 3));
+}
+
+#[test]
 fn a_result_that_is_not_of_the_expected_type_is_a_typed_failure_of_the_call() {
     let run = scenario(
         code(|ctx: OrchestrationContext, (): ()| async move {

@@ -90,6 +90,23 @@ fn an_event_that_was_handed_to_a_waiter_and_not_taken_goes_along_at_its_place() 
 }
 
 #[test]
+fn an_event_that_was_handed_to_a_waiter_that_outlives_the_code_goes_along() {
+    let run = scenario(
+        code(|ctx: OrchestrationContext, (): ()| async move {
+            std::mem::forget(ctx.wait_for_event::<u32>("a"));
+            ctx.wait_for_event::<()>("go").await?;
+            ctx.continue_as_new(&())?;
+            Ok(())
+        }),
+        |run| {
+            run.start(());
+            run.send([raised("a", 1), raised("go", ()), raised("a", 2)]);
+        },
+    );
+    assert_eq!(carried(&next_of(&run).carried_events), ["a 1", "a 2"]);
+}
+
+#[test]
 fn an_event_that_was_consumed_does_not_go_along() {
     let run = scenario(goes_on(true), |run| {
         run.start(1);

@@ -128,6 +128,24 @@ fn a_timer_that_fired_before_it_was_awaited_is_ready() {
 }
 
 #[test]
+fn dropping_a_timer_that_fired_unseen_cancels_nothing() {
+    let run = scenario(
+        code(|ctx: OrchestrationContext, (): ()| async move {
+            let timer = ctx.timer(HOUR);
+            ctx.call(STEP, 0).await?;
+            drop(timer);
+            Ok(ctx.call(STEP, 1).await?)
+        }),
+        |run| {
+            run.start(());
+            run.send([fired(0), done(1, 1)]);
+        },
+    );
+    run.expect(["call #2 step 1"]);
+    assert!(run.last().cancelled_timers.is_empty());
+}
+
+#[test]
 fn timers_that_are_open_at_the_end_are_cancelled_by_dropping_them() {
     let run = scenario(
         code(|ctx: OrchestrationContext, (): ()| async move {
