@@ -50,6 +50,12 @@ pub(super) struct Queued {
     pub(super) message: TaskMessage,
 }
 
+impl Queued {
+    pub(super) fn is_start(&self) -> bool {
+        matches!(self.message.event.kind, EventKind::ExecutionStarted(_))
+    }
+}
+
 /// The batch of the turn under way.
 #[derive(Debug, Default)]
 pub(super) struct RunningBatch {
@@ -61,6 +67,8 @@ pub(super) struct RunningBatch {
     pub(super) settled: Vec<Origin>,
     /// Numbers of those that have rows.
     pub(super) stored: Vec<u64>,
+    /// Whether a start is among them.
+    pub(super) has_start: bool,
     /// Number, logged and stored of each, should they have to go back into the queue.
     pub(super) items: Vec<(u64, bool, bool)>,
 }
@@ -122,14 +130,16 @@ impl Entry {
         }
     }
 
-    /// The status of an instance that has not ended; a start that waits in the queue counts.
+    /// The status of an instance that has not ended; a start that waits in the queue counts, and one that a turn is
+    /// about to consume.
     pub(super) fn live_status(&self) -> Option<OrchestrationStatus> {
         let live = self.state().map(|state| state.status).filter(|status| !status.is_terminal());
-        live.or_else(|| self.has_queued_start().then_some(OrchestrationStatus::Pending))
+        live.or_else(|| self.has_start().then_some(OrchestrationStatus::Pending))
     }
 
-    pub(super) fn has_queued_start(&self) -> bool {
-        self.queue.iter().any(|queued| matches!(queued.message.event.kind, EventKind::ExecutionStarted(_)))
+    fn has_start(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.has_start)
+            || self.queue.iter().any(|queued| queued.is_start())
     }
 
     /// Whether nothing would be lost by forgetting the entry: the instance store says the same.

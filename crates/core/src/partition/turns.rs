@@ -155,9 +155,7 @@ impl Partition {
         } else {
             Default::default()
         };
-        entry.loaded = loaded
-            .filter(|loaded| loaded.state.status.needs_replay())
-            .map(Box::new);
+        entry.loaded = loaded.filter(|loaded| loaded.state.status.needs_replay()).map(Box::new);
         for mut queued in unverified {
             match queued.unverified.take() {
                 Some(token) => self.verify(instance, queued, token),
@@ -253,8 +251,10 @@ impl Partition {
     fn checkpoint(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
         let Some(entry) = self.entries.get(instance) else { return };
         let removed_timers = removed_timers(entry.state().map(|state| &**state), &turn);
-        let execution =
-            turn.execution.or_else(|| entry.state().map(|state| state.execution)).unwrap_or_else(nil_execution);
+        let execution = turn
+            .execution
+            .or_else(|| entry.state().map(|state| state.execution))
+            .unwrap_or_else(nil_execution);
         let mut event_bytes = std::mem::take(&mut self.changes.event_buffer);
         event_bytes.clear();
         for event in &turn.events {
@@ -297,7 +297,10 @@ fn nil_execution() -> crate::ids::ExecutionId {
 }
 
 fn has_termination(entry: &Entry) -> bool {
-    entry.queue.iter().any(|queued| matches!(queued.message.event.kind, EventKind::ExecutionTerminated { .. }))
+    entry
+        .queue
+        .iter()
+        .any(|queued| matches!(queued.message.event.kind, EventKind::ExecutionTerminated { .. }))
 }
 
 /// Where the session of the next turn comes from; none when the history has to be loaded first.
@@ -335,6 +338,7 @@ fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
     let mut batch = Vec::with_capacity(entry.queue.len());
     for queued in entry.queue.drain(..) {
         running.upto = running.upto.max(queued.sequence);
+        running.has_start |= queued.is_start();
         running.items.push((queued.sequence, queued.logged, queued.stored));
         if queued.stored {
             running.stored.push(queued.sequence);
@@ -351,10 +355,9 @@ fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
 
 /// The timers that a turn makes void: those that its code cancelled, and all of them when the execution ends.
 fn removed_timers(before: Option<&InstanceState>, turn: &Turn) -> Vec<(Timestamp, i32)> {
-    let ended = turn
-        .events
-        .iter()
-        .any(|event| matches!(event.kind, EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. }));
+    let ended = turn.events.iter().any(|event| {
+        matches!(event.kind, EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. })
+    });
     if !ended && turn.cancelled_timers.is_empty() {
         return Vec::new();
     }
