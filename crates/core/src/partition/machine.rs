@@ -195,6 +195,8 @@ impl Partition {
         }
         if !self.open.must_be_written() {
             self.capture_if_wanted();
+            // Duplicates are acknowledged as well: the sender may have lost the first acknowledgement.
+            self.acknowledge_received();
             let effects = std::mem::take(&mut self.open.effects);
             match self.sealed.back_mut() {
                 Some(sealed) => sealed.effects.extend(effects),
@@ -213,14 +215,18 @@ impl Partition {
         if !self.open.settled.is_empty() {
             codec::encode(&LogEntry::Settled(std::mem::take(&mut self.open.settled)), &mut self.open.buffer);
         }
-        let mut effects = std::mem::take(&mut self.open.effects);
-        for source in std::mem::take(&mut self.open.received_from) {
-            effects.push(Effect::Acknowledge(source, self.links.received_from(source)));
-        }
+        self.acknowledge_received();
+        let effects = std::mem::take(&mut self.open.effects);
         let record = Record { position: self.open.position, bytes: Arc::from(&self.open.buffer[..]) };
         self.sealed.push_back(SealedRecord { position: record.position, effects });
         self.open_record(record.position.next());
         record
+    }
+
+    fn acknowledge_received(&mut self) {
+        for source in std::mem::take(&mut self.open.received_from) {
+            self.open.effects.push(Effect::Acknowledge(source, self.links.received_from(source)));
+        }
     }
 
     /// The record at `position`, and all before it, are durable.
@@ -246,7 +252,9 @@ impl Partition {
         let last = Position(self.open.position.0 - 1);
         // A turn under way holds messages that are in neither a queue nor a history.
         let complete = self.running == 0 && self.capture.is_none();
-        if due && complete && last > self.materialised {
+        // A message that was acknowledged after the last record leaves a void row and no record.
+        let changed = last > self.materialised || !self.changes.deleted_rows.is_empty();
+        if due && complete && changed {
             self.materialise_wanted = false;
             let capture = self.take_capture(last);
             self.open.effects.push(Effect::Materialise(capture));
