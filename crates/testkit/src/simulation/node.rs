@@ -1,0 +1,252 @@
+//! One partition of a simulated hub, with what its shell holds for it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use steadfast_core::model::Registry;
+use steadfast_core::partition::{
+    Capture, Effect, ParkReason, Partition, PartitionOptions, SessionSource, Token, TurnRequest,
+};
+use steadfast_core::turn::{Session, Turn};
+use steadfast_core::{
+    EventKind, HistoryEvent, InstanceId, Origin, PartitionId, Position, TaskMessage, Timestamp,
+};
+use steadfast_store::{MemoryStore, StoreError, bridge};
+
+use super::options::SimulationOptions;
+
+pub(super) struct Node {
+    pub(super) partition: Partition,
+    sessions: HashMap<InstanceId, Session, FixedState>,
+    pub(super) turns: Vec<TurnRequest>,
+    pub(super) loads: Vec<InstanceId>,
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) reports: VecDeque<Position>,
+    pub(super) captures: VecDeque<Arc<Capture>>,
+    pub(super) truncate: Option<Position>,
+    /// Something was called since it last had no work.
+    pub(super) may_work: bool,
+    /// Something was called since the last commit.
+    pub(super) may_commit: bool,
+    /// The last record handed to the log.
+    pub(super) handed_in: Position,
+    /// The last record that the log made durable.
+    pub(super) synced: Position,
+    pub(super) since_materialised: u64,
+    partition_count: u16,
+    causes: Causes,
+}
+
+/// Which record had to be durable before which effect, as far as an observer can tell: the record that was open when
+/// the cause came in, or a later one.
+#[derive(Default)]
+struct Causes {
+    calls: BTreeMap<Token, Position>,
+    received: BTreeMap<(PartitionId, u64), Position>,
+    /// For each sender: the last number that was taken.
+    taken: BTreeMap<PartitionId, u64>,
+    ended: BTreeMap<InstanceId, VecDeque<Position>>,
+    started: BTreeMap<InstanceId, VecDeque<Position>>,
+    /// For each receiver: where its new messages were made, in order.
+    made: BTreeMap<PartitionId, VecDeque<Position>>,
+    /// For each receiver: the last number that is known to be durable or was taken from `made`.
+    sent: BTreeMap<PartitionId, u64>,
+}
+
+impl Node {
+    pub(super) fn recover(
+        store: &MemoryStore,
+        id: PartitionId,
+        options: &SimulationOptions,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let mut partition = bridge::recover_partition(store, partition_options(id, options))?;
+        partition.set_now(now);
+        let mut causes = Causes { taken: taken(store, id, options)?, ..Causes::default() };
+        for receiver in (0..options.partitions).map(PartitionId) {
+            if let Some(last) = partition.unacknowledged(receiver).last() {
+                causes.sent.insert(receiver, sequence(last));
+            }
+        }
+        let last = partition.durable();
+        Ok(Self {
+            partition,
+            sessions: HashMap::default(),
+            turns: Vec::new(),
+            loads: Vec::new(),
+            effects: VecDeque::new(),
+            reports: VecDeque::new(),
+            captures: VecDeque::new(),
+            truncate: None,
+            may_work: true,
+            may_commit: true,
+            handed_in: last,
+            synced: last,
+            since_materialised: 0,
+            partition_count: options.partitions,
+            causes,
+        })
+    }
+
+    /// To be called with everything that changes the partition.
+    pub(super) fn touched(&mut self) {
+        self.may_work = true;
+        self.may_commit = true;
+    }
+
+    pub(super) fn note_call(&mut self, token: Token) {
+        self.causes.calls.insert(token, self.handed_in.next());
+    }
+
+    pub(super) fn note_received(&mut self, message: &TaskMessage) {
+        let Origin::Remote { source, sequence } = message.origin else { return };
+        let taken = self.causes.taken.entry(source).or_default();
+        if sequence == *taken + 1 {
+            *taken = sequence;
+            self.causes.received.insert((source, sequence), self.handed_in.next());
+        }
+    }
+
+    pub(super) fn evict(&mut self, instance: &InstanceId) {
+        assert!(self.sessions.remove(instance).is_some(), "{instance} was evicted and had no session");
+    }
+
+    pub(super) fn resident(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(super) fn run_turn(
+        &mut self,
+        request: TurnRequest,
+        registry: &Arc<Registry>,
+        max_payload_bytes: usize,
+    ) -> Result<(), StoreError> {
+        let TurnRequest { instance, batch, session, now } = request;
+        assert!(!batch.is_empty(), "{instance} was given an empty batch");
+        let mut resumed = match &session {
+            SessionSource::Resident => self.sessions.remove(&instance).expect("a resident session is there"),
+            SessionSource::New | SessionSource::Replay { .. } => {
+                assert!(!self.sessions.contains_key(&instance), "{instance} has a session already");
+                Session::new(registry.clone(), instance.clone(), max_payload_bytes)
+            }
+        };
+        let history = bridge::replayed_events(&instance, &session)?;
+        let replayed = resumed.replay(&history);
+        if let Err(missing) = replayed {
+            let reason = ParkReason::NotRegistered { name: missing.name, version: missing.version };
+            self.sessions.insert(instance.clone(), resumed);
+            self.partition.on_parked(&instance, batch, reason);
+            self.touched();
+            return Ok(());
+        }
+        let turn = resumed.turn(batch, now);
+        self.sessions.insert(instance.clone(), resumed);
+        self.note_turn(&instance, &turn);
+        self.partition.on_turn(&instance, turn);
+        self.touched();
+        Ok(())
+    }
+
+    fn note_turn(&mut self, instance: &InstanceId, turn: &Turn) {
+        let open = self.handed_in.next();
+        for event in &turn.events {
+            let causes = match event.kind {
+                EventKind::ExecutionCompleted { .. } => &mut self.causes.ended,
+                EventKind::ExecutionStarted(_) => &mut self.causes.started,
+                _ => continue,
+            };
+            causes.entry(instance.clone()).or_default().push_back(open);
+        }
+        let count = self.partition_count;
+        for message in &turn.messages {
+            let receiver = message.instance.partition(count);
+            if receiver != self.partition.id() {
+                self.causes.made.entry(receiver).or_default().push_back(open);
+            }
+        }
+    }
+
+    /// Invariant I1: nothing leaves before what caused it is durable.
+    pub(super) fn assert_durable(&mut self, effect: &Effect) {
+        let needed = match effect {
+            Effect::Reply(token, Ok(_)) => self.causes.calls.remove(token),
+            Effect::Dispatch(task) => Some(Position(task.id.0 >> 24)),
+            Effect::Acknowledge(source, upto) => {
+                let later = self.causes.received.split_off(&(*source, upto + 1));
+                let of_others: Vec<_> =
+                    self.causes.received.extract_if(.., |(from, _), _| from == source).collect();
+                self.causes.received.extend(later);
+                of_others.into_iter().map(|(_, position)| position).max()
+            }
+            Effect::Send(receiver, message) => {
+                let (known, number) = (self.causes.sent.get(receiver).copied(), sequence(message));
+                match known {
+                    Some(known) if number <= known => None,
+                    _ => {
+                        self.causes.sent.insert(*receiver, number);
+                        Some(
+                            first(self.causes.made.get_mut(receiver))
+                                .expect("every new message was made by a turn"),
+                        )
+                    }
+                }
+            }
+            Effect::Started(instance) => first(self.causes.started.get_mut(instance)),
+            Effect::Ended(instance, Some(_)) => first(self.causes.ended.get_mut(instance)),
+            Effect::Materialise(capture) => Some(capture.upto),
+            _ => None,
+        };
+        let needed = needed.unwrap_or_default();
+        assert!(
+            needed <= self.synced,
+            "{effect:?} leaves before record {needed} is durable ({})",
+            self.synced
+        );
+    }
+}
+
+fn first(causes: Option<&mut VecDeque<Position>>) -> Option<Position> {
+    causes.and_then(VecDeque::pop_front)
+}
+
+/// Up to which number the messages of each partition were taken, which only acknowledgements tell.
+fn taken(
+    store: &MemoryStore,
+    id: PartitionId,
+    options: &SimulationOptions,
+) -> Result<BTreeMap<PartitionId, u64>, StoreError> {
+    let mut probe = bridge::recover_partition(store, partition_options(id, options))?;
+    for source in (0..options.partitions).map(PartitionId) {
+        // Messages are numbered from 1.
+        let origin = Origin::Remote { source, sequence: 0 };
+        let event = HistoryEvent::message(Timestamp::default(), EventKind::OrchestratorStarted);
+        probe.receive(TaskMessage {
+            instance: InstanceId::from_trusted("probe"),
+            execution: None,
+            event,
+            origin,
+        });
+    }
+    let acknowledged = probe.commit().effects.into_iter().filter_map(|effect| match effect {
+        Effect::Acknowledge(source, upto) => Some((source, upto)),
+        _ => None,
+    });
+    Ok(acknowledged.collect())
+}
+
+fn sequence(message: &TaskMessage) -> u64 {
+    match message.origin {
+        Origin::Remote { sequence, .. } => sequence,
+        _ => panic!("a message between partitions has no number: {message:?}"),
+    }
+}
+
+pub(super) fn partition_options(id: PartitionId, options: &SimulationOptions) -> PartitionOptions {
+    PartitionOptions {
+        extended_sessions: options.extended_sessions,
+        session_idle_timeout: options.session_idle_timeout,
+        resident_sessions_max: options.resident_sessions_max,
+        ..PartitionOptions::new(id, options.partitions)
+    }
+}

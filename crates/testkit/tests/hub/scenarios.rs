@@ -1,0 +1,124 @@
+//! What the tests run: a plan of client calls whose end does not depend on the order of what happens at once, nor on
+//! how often a call is made.
+
+use std::time::Duration;
+
+use steadfast_testkit::{Simulation, SimulationOptions};
+
+use crate::programs::register_all;
+
+pub(crate) type Plan = fn(&mut Simulation);
+
+pub(crate) const SCENARIOS: &[(&str, Plan)] = &[
+    ("three activities in sequence", three_activities),
+    ("fan-out of 50", fan_out),
+    ("timers that race", timers),
+    ("external events", external_events),
+    ("sub-orchestrations across partitions", sub_orchestrations),
+    ("continue-as-new", continue_as_new),
+    ("continue-as-new with carried events", carried_events),
+    ("signals between instances", signals),
+    ("suspend and resume", suspend_and_resume),
+    ("terminate with children", terminate_with_children),
+    ("purge and create again", purge_and_create_again),
+    ("scheduled starts", scheduled_starts),
+];
+
+pub(crate) fn hub(plan: Plan, options: SimulationOptions) -> Simulation {
+    let mut hub = Simulation::new(options);
+    register_all(&mut hub);
+    plan(&mut hub);
+    hub
+}
+
+fn three_activities(hub: &mut Simulation) {
+    hub.start("three_steps", "a", &1);
+    hub.start("three_steps", "fresh-b", &10);
+}
+
+fn fan_out(hub: &mut Simulation) {
+    hub.start("fan_out", "wide", &50);
+}
+
+fn timers(hub: &mut Simulation) {
+    hub.start("timer_race", "race", &2);
+    hub.start("idle_timers", "idle", &3);
+}
+
+fn external_events(hub: &mut Simulation) {
+    hub.start("collect", "collector", &4);
+    hub.when_answered();
+    hub.raise("collector", "number", &0);
+    hub.raise("collector", "NUMBER", &1);
+    hub.when_idle();
+    hub.raise("collector", "number", &2);
+    hub.raise("collector", "other", &9);
+    hub.when_answered();
+    hub.raise("collector", "number", &3);
+}
+
+fn sub_orchestrations(hub: &mut Simulation) {
+    hub.start("family", "smith", &1);
+}
+
+fn continue_as_new(hub: &mut Simulation) {
+    hub.start("counter", "counter", &4);
+}
+
+fn carried_events(hub: &mut Simulation) {
+    hub.start("sum_up", "sum", &(5, [0u64; 0]));
+    hub.when_answered();
+    for n in 0..3 {
+        hub.raise("sum", "number", &n);
+    }
+    hub.when_answered();
+    for n in 3..5 {
+        hub.raise("sum", "number", &n);
+    }
+}
+
+fn signals(hub: &mut Simulation) {
+    hub.start("ping", "pinger", &("ponger", 3));
+    hub.start("ping", "pinger2", &("ponger-two", 2));
+}
+
+fn suspend_and_resume(hub: &mut Simulation) {
+    hub.start("patient", "sleeper", &1);
+    hub.when_idle();
+    hub.suspend("sleeper");
+    hub.when_answered();
+    hub.raise("sleeper", "go", &5);
+    hub.when_idle();
+    hub.resume("sleeper");
+}
+
+fn terminate_with_children(hub: &mut Simulation) {
+    hub.start("parent_of_patients", "parent", &3);
+    hub.start("parent_of_patients", "other", &2);
+    hub.when_idle();
+    hub.terminate("parent", true);
+    hub.terminate("other", false);
+    hub.when_idle();
+    hub.raise("other/0", "go", &1);
+    hub.terminate("other/1", false);
+}
+
+fn purge_and_create_again(hub: &mut Simulation) {
+    hub.start("three_steps", "again", &1);
+    hub.start("three_steps", "gone", &2);
+    hub.when_at_rest();
+    hub.purge("again");
+    hub.purge("gone");
+    hub.when_answered();
+    hub.start("fan_out", "again", &3);
+    hub.when_idle();
+    hub.start("counter", "again", &1);
+}
+
+fn scheduled_starts(hub: &mut Simulation) {
+    hub.start_later("three_steps", "later", &1, Duration::from_secs(60));
+    hub.start_later("three_steps", "never", &1, Duration::from_secs(90));
+    hub.when_idle();
+    hub.terminate("never", false);
+    hub.raise("later", "ignored", &1);
+}
