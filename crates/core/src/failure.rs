@@ -5,8 +5,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+/// The longest chain of causes that is kept, the failure itself included. What lies deeper is dropped: each level of
+/// nested sub-orchestrations adds a link, and a chain must never grow until it cannot be read back.
+pub const MAX_CHAIN: usize = 64;
+
 /// A failure as it is stored in a history and handed to whoever awaits the failed work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Link>", into = "Vec<Link>")]
 pub struct FailureDetails {
     /// What kind of error it was: a Rust type name, or one of the constants of [`kinds`].
     pub error_type: SmolStr,
@@ -68,9 +73,15 @@ impl FailureDetails {
         self
     }
 
-    /// The same failure with a cause.
+    /// The same failure with a cause. Of a chain of more than [`MAX_CHAIN`] causes the deepest are dropped.
     pub fn caused_by(mut self, cause: FailureDetails) -> Self {
         self.cause = Some(Box::new(cause));
+        let mut last = &mut self;
+        for _ in 1..MAX_CHAIN {
+            let Some(cause) = last.cause.as_deref_mut() else { return self };
+            last = cause;
+        }
+        last.cause = None;
         self
     }
 
@@ -96,16 +107,83 @@ impl FailureDetails {
 
     /// An error and its sources as a failure; `error_type` names the outermost.
     pub fn from_std(error_type: &str, error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut failure = Self::new(error_type, error.to_string());
-        if let Some(source) = error.source() {
-            failure = failure.caused_by(Self::from_std(kinds::MESSAGE, source));
+        let sources = std::iter::successors(error.source(), |error| error.source());
+        let link = |error_type: &str, error: &dyn std::error::Error| Self::new(error_type, error.to_string());
+        let mut chain = vec![link(error_type, error)];
+        chain.extend(sources.take(MAX_CHAIN - 1).map(|source| link(kinds::MESSAGE, source)));
+        Self::from_chain(chain)
+    }
+
+    /// Puts links together, the outermost first; no recursion, however many there are.
+    fn from_chain(mut links: Vec<Self>) -> Self {
+        links.truncate(MAX_CHAIN);
+        let chain = links.into_iter().rev().reduce(|cause, failure| Self { cause: Some(Box::new(cause)), ..failure });
+        chain.unwrap_or_else(|| Self::new(kinds::MESSAGE, "a failure without content was read"))
+    }
+}
+
+/// One failure of a chain, as it is encoded: a chain is a list, so that reading one needs no recursion.
+#[derive(Serialize, Deserialize)]
+struct Link {
+    error_type: SmolStr,
+    message: String,
+    stack_trace: Option<String>,
+    non_retriable: bool,
+}
+
+impl From<FailureDetails> for Vec<Link> {
+    fn from(failure: FailureDetails) -> Self {
+        let mut links = Self::new();
+        let mut next = Some(Box::new(failure));
+        while let Some(failure) = next {
+            let FailureDetails { error_type, message, stack_trace, cause, non_retriable } = *failure;
+            links.push(Link { error_type, message, stack_trace, non_retriable });
+            next = cause;
         }
-        failure
+        links
+    }
+}
+
+impl From<Vec<Link>> for FailureDetails {
+    fn from(links: Vec<Link>) -> Self {
+        let links = links.into_iter().map(|link| Self {
+            error_type: link.error_type,
+            message: link.message,
+            stack_trace: link.stack_trace,
+            cause: None,
+            non_retriable: link.non_retriable,
+        });
+        Self::from_chain(links.collect())
     }
 }
 
 impl fmt::Display for FailureDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.error_type, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn chains_are_cut_at_their_greatest_length_and_survive_encoding() {
+        let mut failure = FailureDetails::new("innermost", "0");
+        for level in 0..10 * MAX_CHAIN {
+            failure = FailureDetails::new(format!("level {level}"), "x").caused_by(failure);
+        }
+        assert_eq!(failure.chain().count(), MAX_CHAIN);
+        assert_eq!(codec::decode_all::<FailureDetails>(&codec::encode_to_vec(&failure)).unwrap(), failure);
+    }
+
+    #[test]
+    fn a_chain_of_a_million_links_in_damaged_bytes_is_read_without_recursion() {
+        let mut bytes = codec::encode_to_vec(&1_000_000u64);
+        for _ in 0..1_000_000 {
+            bytes.extend_from_slice(&[0, 0, 0, 0]);
+        }
+        assert_eq!(codec::decode_all::<FailureDetails>(&bytes).unwrap().chain().count(), MAX_CHAIN);
     }
 }

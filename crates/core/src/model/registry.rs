@@ -1,5 +1,6 @@
 //! The registry: which code runs under which name and version.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -115,6 +116,11 @@ impl Registry {
         find(&self.activities, name, version)
     }
 
+    /// The greatest registered version of an orchestration: what an empty version stands for at this moment.
+    pub fn greatest_version(&self, name: &str) -> Option<&SmolStr> {
+        greatest(self.orchestrations.get(name)?).map(|(version, _)| version)
+    }
+
     /// The names of the registered orchestrations, sorted.
     pub fn orchestration_names(&self) -> Vec<SmolStr> {
         let mut names: Vec<_> = self.orchestrations.keys().cloned().collect();
@@ -142,7 +148,25 @@ fn add<F>(
 
 fn find<'a, F>(map: &'a ByVersion<F>, name: &str, version: &str) -> Option<&'a F> {
     let versions = map.get(name)?;
-    versions.get(version).or_else(|| version.is_empty().then(|| versions.values().next_back()).flatten())
+    match versions.get(version) {
+        None if version.is_empty() => greatest(versions).map(|(_, code)| code),
+        found => found,
+    }
+}
+
+fn greatest<F>(versions: &BTreeMap<SmolStr, F>) -> Option<(&SmolStr, &F)> {
+    versions.iter().max_by(|(left, _), (right, _)| compare_versions(left, right))
+}
+
+/// Compares versions part by part: parts between dots as numbers where both are, else as text, so "10" is greater
+/// than "9" and "1.10" than "1.9".
+fn compare_versions(left: &str, right: &str) -> Ordering {
+    let part = |(left, right): (&str, &str)| match (left.parse::<u64>(), right.parse::<u64>()) {
+        (Ok(left), Ok(right)) => left.cmp(&right),
+        _ => left.cmp(right),
+    };
+    let differing = left.split('.').zip(right.split('.')).map(part).find(|order| order.is_ne());
+    differing.unwrap_or_else(|| left.split('.').count().cmp(&right.split('.').count())).then_with(|| left.cmp(right))
 }
 
 macro_rules! definition {
@@ -254,4 +278,17 @@ fn encode_outcome<O: Serialize, E: Into<Error>>(outcome: std::result::Result<O, 
         FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the result has no JSON form: {error}"))
             .non_retriable()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number_where_they_are_numbers() {
+        for (less, more) in [("9", "10"), ("1.9", "1.10"), ("1.0", "1.0.1"), ("", "1"), ("1.0-a", "1.0-b")] {
+            assert_eq!(compare_versions(less, more), Ordering::Less, "{less} {more}");
+            assert_eq!(compare_versions(more, less), Ordering::Greater, "{more} {less}");
+        }
+    }
 }

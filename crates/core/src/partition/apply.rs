@@ -72,7 +72,9 @@ impl Partition {
         for event in events {
             match event.kind {
                 EventKind::TaskScheduled { name, version, input } => {
-                    let id = ActivityId((self.open.position.0 << ACTIVITIES_PER_RECORD_BITS) | self.open.activities);
+                    let id = ActivityId(
+                        (self.open.position.0 << ACTIVITIES_PER_RECORD_BITS) | self.open.activities,
+                    );
                     self.open.activities += 1;
                     self.add_activity(ActivityTask {
                         id,

@@ -126,7 +126,10 @@ impl Partition {
     /// Time has passed: fires timers, releases scheduled starts, evicts idle sessions.
     pub fn tick(&mut self) {
         for _ in 0..TIMERS_PER_TICK {
-            let Some(first) = self.timers.first_entry().filter(|first| first.key().fire_at <= self.now) else { break };
+            let Some(first) = self.timers.first_entry().filter(|first| first.key().fire_at <= self.now)
+            else {
+                break;
+            };
             let timer = first.key().clone();
             self.settle_timer(&timer);
             let kind = EventKind::TimerFired { timer_id: timer.timer_id, fire_at: timer.fire_at };

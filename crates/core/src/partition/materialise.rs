@@ -167,7 +167,8 @@ impl Partition {
         for (&(receiver, sequence), outgoing) in self.links.outbox_mut() {
             if !outgoing.stored {
                 outgoing.stored = true;
-                captured.push(put(rows::outbox_key(receiver, sequence), codec::encode_to_vec(&outgoing.message)));
+                captured
+                    .push(put(rows::outbox_key(receiver, sequence), codec::encode_to_vec(&outgoing.message)));
             }
         }
         let changed: BTreeSet<_> = std::mem::take(&mut self.links.changed_next);

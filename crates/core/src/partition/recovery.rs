@@ -146,7 +146,8 @@ impl Partition {
         instance: &InstanceId,
         source: &mut S,
     ) -> Result<Position, S::Error> {
-        let known = self.entries.get(instance).is_some_and(|entry| !matches!(entry.presence, Presence::Unknown));
+        let known =
+            self.entries.get(instance).is_some_and(|entry| !matches!(entry.presence, Presence::Unknown));
         if !known {
             let recovered = source.instance(instance)?;
             let entry = self.entries.entry(instance.clone()).or_default();
@@ -191,7 +192,8 @@ impl Partition {
         // Entries whose instance was never looked up need a load before their messages can be consumed.
         self.work.clear();
         let mut idle = Vec::new();
-        let mut waiting: Vec<_> = self.entries.iter().map(|(instance, entry)| (first_queued(entry), instance.clone())).collect();
+        let mut waiting: Vec<_> =
+            self.entries.iter().map(|(instance, entry)| (first_queued(entry), instance.clone())).collect();
         waiting.sort_unstable();
         self.ready.clear();
         for (_, instance) in waiting {

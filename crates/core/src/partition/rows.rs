@@ -65,7 +65,9 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
     let (kind, mut rest) = key.split_first().ok_or_else(|| DecodeError::new("a row has an empty key"))?;
     let row = match *kind {
         ACTIVITY => Row::Activity(Box::new(codec::decode_all(value)?)),
-        RECEIVED => Row::Received { source: PartitionId(take_u16(&mut rest)?), upto: codec::decode_all(value)? },
+        RECEIVED => {
+            Row::Received { source: PartitionId(take_u16(&mut rest)?), upto: codec::decode_all(value)? }
+        }
         OUTBOX_NEXT => {
             Row::OutboxNext { receiver: PartitionId(take_u16(&mut rest)?), next: codec::decode_all(value)? }
         }
@@ -74,7 +76,9 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
             sequence: take_u64(&mut rest)?,
             message: Box::new(codec::decode_all(value)?),
         },
-        QUEUED => Row::Queued { sequence: take_u64(&mut rest)?, message: Box::new(codec::decode_all(value)?) },
+        QUEUED => {
+            Row::Queued { sequence: take_u64(&mut rest)?, message: Box::new(codec::decode_all(value)?) }
+        }
         TIMER => {
             let (fire_at, execution, timer_id): (Timestamp, ExecutionId, i32) = {
                 let mut value = value;
@@ -96,7 +100,8 @@ pub(super) fn timer_value(timer: &TimerKey) -> Vec<u8> {
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
-    let (head, rest) = bytes.split_first_chunk().ok_or_else(|| DecodeError::new("a row's key is too short"))?;
+    let (head, rest) =
+        bytes.split_first_chunk().ok_or_else(|| DecodeError::new("a row's key is too short"))?;
     *bytes = rest;
     Ok(*head)
 }

@@ -135,12 +135,18 @@ impl Session {
 
     /// Reconciles one message with the state, and feeds its event to the execution it is for.
     fn accept(&mut self, message: TaskMessage, rest: &[TaskMessage], now: Timestamp, turn: &mut Turn) {
-        let event = message.event;
-        if let EventKind::ExecutionStarted(started) = &event.kind {
+        let mut event = message.event;
+        if let EventKind::ExecutionStarted(started) = &mut event.kind {
             if !self.is_over() || self.is_known(started) {
                 turn.discarded += 1;
                 turn.messages.extend(self.refuse_start(started, event.timestamp));
                 return;
+            }
+            // An instance keeps the version that it began with, also when a greater one is registered later.
+            if started.version.is_empty()
+                && let Some(version) = self.registry.greatest_version(&started.name)
+            {
+                started.version = version.clone();
             }
             self.begin(started);
             // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
