@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::effect::{ActivityTask, Effect};
 use super::entry::{Dirty, Entry, Presence, Queued};
 use super::intake::{can_be_consumed, scheduled_start};
+use super::links::Outgoing;
 use super::machine::{Partition, UnfinishedActivity};
 use super::record::{CheckpointHead, LogEntry};
 use super::rows;
@@ -124,7 +125,8 @@ impl Partition {
         {
             let receiver = message.instance.partition(self.options.count);
             self.open.effects.push(Effect::Send(receiver, Box::new(message.clone())));
-            self.links.put(receiver, sequence, message, false);
+            let position = self.open.position;
+            self.links.put(receiver, sequence, Outgoing { message, stored: false, position });
             return;
         }
         self.queue_logged(sequence, message, false);
@@ -138,9 +140,7 @@ impl Partition {
             self.work.push_back(Work::Load(instance.clone()));
             Entry { loading: true, ..Entry::default() }
         });
-        if entry.queue.iter().any(|queued| queued.sequence == sequence) {
-            return;
-        }
+        let Err(place) = entry.queue_place(sequence) else { return };
         if !matches!(entry.presence, Presence::Unknown) && !can_be_consumed(entry, &message) {
             if stored {
                 self.changes.delete_queued(sequence);
@@ -152,7 +152,9 @@ impl Partition {
             entry.held_until = Some(at);
             self.held.insert((at, instance.clone()));
         }
-        entry.queue.push_back(Queued { sequence, logged: true, stored, unverified: None, message });
+        // Live that is the end. A recovered record tells of the messages that turns sent before those that clients sent,
+        // whichever came first.
+        entry.queue.insert(place, Queued { sequence, logged: true, stored, unverified: None, message });
         if !stored {
             self.changes.queued.push((instance.clone(), sequence));
         }
@@ -163,11 +165,7 @@ impl Partition {
     pub(super) fn write_accepted(&mut self) {
         for (instance, sequence) in std::mem::take(&mut self.open.fresh) {
             let Some(entry) = self.entries.get_mut(&instance) else { continue };
-            let Some(queued) =
-                entry.queue.iter_mut().find(|queued| queued.sequence == sequence && !queued.logged)
-            else {
-                continue;
-            };
+            let Some(queued) = entry.queued_mut(sequence).filter(|queued| !queued.logged) else { continue };
             queued.logged = true;
             let accepted = LogEntry::Accepted { sequence, message: queued.message.clone() };
             codec::encode(&accepted, &mut self.open.buffer);

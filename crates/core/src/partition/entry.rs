@@ -142,6 +142,20 @@ impl Entry {
             || self.queue.iter().any(|queued| queued.is_start())
     }
 
+    /// Where the message with that number is in the queue, or where it would have to be: the queue is always in the
+    /// order of the numbers.
+    pub(super) fn queue_place(&self, sequence: u64) -> Result<usize, usize> {
+        match self.queue.back() {
+            Some(last) if last.sequence < sequence => Err(self.queue.len()),
+            _ => self.queue.binary_search_by_key(&sequence, |queued| queued.sequence),
+        }
+    }
+
+    pub(super) fn queued_mut(&mut self, sequence: u64) -> Option<&mut Queued> {
+        let place = self.queue_place(sequence).ok()?;
+        self.queue.get_mut(place)
+    }
+
     /// Whether nothing would be lost by forgetting the entry: the instance store says the same.
     pub(super) fn is_forgettable(&self) -> bool {
         self.session == SessionPhase::None

@@ -45,9 +45,10 @@ impl Partition {
         self.open.lazy.push(LogEntry::OutboxAcknowledged { receiver, upto });
     }
 
-    /// All messages that `receiver` has not acknowledged, to be sent again after it was rebuilt.
+    /// All messages that `receiver` has not acknowledged, to be sent again after it was rebuilt. Those whose record is
+    /// not durable yet are not among them: they leave when it is.
     pub fn unacknowledged(&self, receiver: PartitionId) -> Vec<TaskMessage> {
-        self.links.unacknowledged(receiver).cloned().collect()
+        self.links.unacknowledged(receiver, self.durable).cloned().collect()
     }
 
     /// An activity returned or failed. False when its result is known already or its work is void: then nothing

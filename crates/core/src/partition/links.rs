@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::PartitionId;
+use crate::ids::{PartitionId, Position};
 use crate::message::TaskMessage;
 
 /// A message in the outbox.
@@ -11,6 +11,8 @@ pub(super) struct Outgoing {
     pub(super) message: TaskMessage,
     /// It has a row in the instance store.
     pub(super) stored: bool,
+    /// The record that it is part of.
+    pub(super) position: Position,
 }
 
 /// Outbox and de-duplication marks (invariant I2).
@@ -33,10 +35,10 @@ impl Links {
     }
 
     /// Puts a numbered message into the outbox; doing so twice changes nothing.
-    pub(super) fn put(&mut self, receiver: PartitionId, sequence: u64, message: TaskMessage, stored: bool) {
+    pub(super) fn put(&mut self, receiver: PartitionId, sequence: u64, outgoing: Outgoing) {
         self.raise_next(receiver, sequence + 1);
         self.changed_next.insert(receiver);
-        self.outbox.entry((receiver, sequence)).or_insert(Outgoing { message, stored });
+        self.outbox.entry((receiver, sequence)).or_insert(outgoing);
     }
 
     pub(super) fn raise_next(&mut self, receiver: PartitionId, next: u64) {
@@ -55,9 +57,14 @@ impl Links {
         stored
     }
 
-    /// All that `receiver` has not acknowledged, in order.
-    pub(super) fn unacknowledged(&self, receiver: PartitionId) -> impl Iterator<Item = &TaskMessage> {
-        self.outbox.range((receiver, 0)..=(receiver, u64::MAX)).map(|(_, outgoing)| &outgoing.message)
+    /// All that `receiver` has not acknowledged of what the records up to `durable` sent, in order.
+    pub(super) fn unacknowledged(
+        &self,
+        receiver: PartitionId,
+        durable: Position,
+    ) -> impl Iterator<Item = &TaskMessage> {
+        let all = self.outbox.range((receiver, 0)..=(receiver, u64::MAX));
+        all.filter(move |(_, outgoing)| outgoing.position <= durable).map(|(_, outgoing)| &outgoing.message)
     }
 
     pub(super) fn outbox_mut(&mut self) -> impl Iterator<Item = (&(PartitionId, u64), &mut Outgoing)> {

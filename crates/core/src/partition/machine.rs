@@ -89,6 +89,8 @@ pub struct Partition {
     pub(super) running: usize,
     /// A record is to be sealed as soon as no turn is under way; no new turn begins until then.
     pub(super) draining: bool,
+    /// No further turn begins in this process.
+    pub(super) closing: bool,
     materialise_wanted: bool,
 }
 
@@ -159,6 +161,7 @@ impl Partition {
             next_sequence: 1,
             running: 0,
             draining: false,
+            closing: false,
             materialise_wanted: false,
         };
         partition.open_record(last.next());
@@ -273,12 +276,18 @@ impl Partition {
         self.is_settled() && self.capture.is_none() && Position(self.open.position.0 - 1) == self.materialised
     }
 
+    /// From now on no turn begins: what is queued waits for the next start of the hub. So a stop ends also when
+    /// instances keep each other, or themselves, busy for ever.
+    pub fn begin_no_more_turns(&mut self) {
+        self.closing = true;
+    }
+
     /// Whether no turn, load or record is under way or could begin.
     pub fn is_settled(&self) -> bool {
         self.running == 0
             && self.sealed.is_empty()
             && !self.open.must_be_written()
-            && self.ready.is_empty()
+            && (self.ready.is_empty() || self.closing)
             && self.work.is_empty()
             && self.purges.is_empty()
             && self.entries.values().all(|entry| !entry.loading)

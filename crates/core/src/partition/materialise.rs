@@ -158,8 +158,7 @@ impl Partition {
         }
         for (instance, sequence) in std::mem::take(&mut self.changes.queued) {
             let Some(entry) = self.entries.get_mut(&instance) else { continue };
-            let queued = entry.queue.iter_mut().find(|queued| queued.sequence == sequence);
-            if let Some(queued) = queued.filter(|queued| queued.logged && !queued.stored) {
+            if let Some(queued) = entry.queued_mut(sequence).filter(|queued| queued.logged && !queued.stored) {
                 queued.stored = true;
                 captured.push(put(rows::queued_key(sequence), codec::encode_to_vec(&queued.message)));
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::effect::Effect;
 use super::entry::{Entry, Presence};
+use super::links::Outgoing;
 use super::machine::{Partition, PartitionOptions, UnfinishedActivity};
 use super::record::{self, LogEntry};
 use super::rows::{self, Row};
@@ -73,7 +74,10 @@ impl Partition {
             }
             Row::Received { source, upto } => self.links.raise_received(source, upto),
             Row::OutboxNext { receiver, next } => self.links.raise_next(receiver, next),
-            Row::Outbox { receiver, sequence, message } => self.links.put(receiver, sequence, *message, true),
+            Row::Outbox { receiver, sequence, message } => {
+                let outgoing = Outgoing { message: *message, stored: true, position: self.durable };
+                self.links.put(receiver, sequence, outgoing);
+            }
             Row::Queued { sequence, message } => self.queue_logged(sequence, *message, true),
             Row::Timer(timer) => {
                 self.timers.insert(timer, true);

@@ -10,7 +10,7 @@ use crate::codec;
 use crate::event::EventKind;
 use crate::ids::InstanceId;
 use crate::message::{Origin, TaskMessage};
-use crate::state::{InstanceState, OrchestrationStatus};
+use crate::state::InstanceState;
 use crate::time::Timestamp;
 use crate::turn::Turn;
 
@@ -88,7 +88,7 @@ impl Partition {
         if let Some(work) = self.work.pop_front() {
             return Some(work);
         }
-        if self.draining {
+        if self.draining || self.closing {
             return None;
         }
         while let Some(instance) = self.ready.pop_front() {
@@ -322,18 +322,8 @@ fn session_source(entry: &mut Entry) -> Option<SessionSource> {
     Some(SessionSource::Replay { stored: loaded.history, stored_events, pieces })
 }
 
-/// Takes the whole queue. A start that continues the instance as new comes before whatever arrived meanwhile.
+/// Takes the whole queue.
 fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
-    let continued = entry.state().is_some_and(|state| state.status == OrchestrationStatus::ContinuedAsNew);
-    if continued
-        && let Some(at) = entry
-            .queue
-            .iter()
-            .position(|queued| matches!(queued.message.event.kind, EventKind::ExecutionStarted(_)))
-        && let Some(start) = entry.queue.remove(at)
-    {
-        entry.queue.push_front(start);
-    }
     let mut running = RunningBatch::default();
     let mut batch = Vec::with_capacity(entry.queue.len());
     for queued in entry.queue.drain(..) {
