@@ -56,7 +56,9 @@ pub enum ClientError {
         status: OrchestrationStatus,
     },
     /// A purge: the instance has not ended.
-    #[error("instance '{id}' is {status}; only instances that have ended can be purged, so terminate it first")]
+    #[error(
+        "instance '{id}' is {status}; only instances that have ended can be purged, so terminate it first"
+    )]
     NotEnded {
         /// The id.
         id: InstanceId,

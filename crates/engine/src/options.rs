@@ -47,3 +47,26 @@ impl Default for HubOptions {
         }
     }
 }
+
+impl HubOptions {
+    /// Says what is wrong with the options, if anything is.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let nothing = [
+            ("resident_sessions_max", self.resident_sessions_max),
+            ("concurrent_activities_max", self.concurrent_activities_max),
+            ("pending_calls_max", self.pending_calls_max),
+            ("payload_bytes_max", self.payload_bytes_max),
+        ];
+        if let Some((name, _)) = nothing.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} is 0, and then nothing could ever be done; it is at least 1"));
+        }
+        let (after, max) = (self.materialise_after_bytes, self.overlay_bytes_max);
+        if after > max {
+            return Err(format!(
+                "materialise_after_bytes is {after} and overlay_bytes_max is {max}; changes must be moved before work is \
+                 held back, so make the first the smaller one"
+            ));
+        }
+        Ok(())
+    }
+}

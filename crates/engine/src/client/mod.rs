@@ -13,7 +13,8 @@ use smol_str::{SmolStr, format_smolstr};
 use steadfast_core::model::{OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload, TaskMessage, Timestamp,
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload, TaskMessage,
+    Timestamp,
 };
 use steadfast_store::Store;
 use uuid::Uuid;

@@ -71,7 +71,8 @@ impl<O: DeserializeOwned> Run<O> {
                 Err(ClientError::Terminated { id, reason: state.reason.unwrap_or_default() })
             }
             status => {
-                let unknown = || Box::new(FailureDetails::new(kinds::MESSAGE, format!("it ended as {status}")));
+                let unknown =
+                    || Box::new(FailureDetails::new(kinds::MESSAGE, format!("it ended as {status}")));
                 Err(ClientError::Failed { id, details: state.failure.unwrap_or_else(unknown) })
             }
         }

@@ -26,7 +26,9 @@ pub struct HubBuilder {
 
 impl HubBuilder {
     /// A hub on the store that `open` opens; it is given the number of partitions asked for, if one was.
-    pub fn new(open: impl FnOnce(Option<u16>) -> Result<Arc<dyn Store>, StoreError> + Send + 'static) -> Self {
+    pub fn new(
+        open: impl FnOnce(Option<u16>) -> Result<Arc<dyn Store>, StoreError> + Send + 'static,
+    ) -> Self {
         Self {
             open: Box::new(open),
             registry: Registry::default(),
@@ -68,18 +70,25 @@ impl HubBuilder {
     /// which this is called.
     ///
     /// # Errors
-    /// When the store cannot be opened or read, or a name was registered twice.
+    /// When the store cannot be opened or read, a name was registered twice, options contradict one another, or there is
+    /// no tokio runtime.
     pub async fn start(self) -> Result<Hub, HubError> {
         if let Some(duplicate) = self.duplicate {
             return Err(duplicate.into());
         }
-        let runtime = tokio::runtime::Handle::current();
+        self.options.check().map_err(|problem| HubError::Options { problem })?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|error| HubError::Threads {
+            problem: format!(
+                "a hub is started within a tokio runtime, which then runs its activities: {error}"
+            ),
+        })?;
         let Self { open, registry, partitions, options, clock, .. } = self;
         let (options, registry) = (Arc::new(options), Arc::new(registry));
         let started = tokio::task::spawn_blocking(move || {
             let store = open(partitions)?;
             let routes = Arc::new(Routes::new(store.info().partitions, options.pending_calls_max));
-            let client = Client::new(routes.clone(), store.clone(), registry.clone(), clock.clone(), options.clone());
+            let client =
+                Client::new(routes.clone(), store.clone(), registry.clone(), clock.clone(), options.clone());
             let threads = HubThreads::start(&store, &routes, options, registry, clock, runtime)?;
             Ok(Hub { client, routes, store, threads: Some(threads) })
         });

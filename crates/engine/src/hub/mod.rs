@@ -86,5 +86,11 @@ impl Drop for Hub {
     }
 }
 
+/// How long a partition that failed waits before it is rebuilt.
+const REBUILD_DELAY_MIN: Duration = Duration::from_millis(20);
+
+/// A partition that has worked for so long since it last failed is rebuilt as if it had never failed.
+const REBUILD_FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
 /// How long a partition that failed again and again waits before it is rebuilt, at most.
 const REBUILD_DELAY_MAX: Duration = Duration::from_secs(5);

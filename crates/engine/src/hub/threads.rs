@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Arbiter, System};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use steadfast_core::PartitionId;
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{Partition, PartitionOptions};
 use steadfast_store::{Store, StoreError, bridge};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{REBUILD_DELAY_MAX, Routes};
+use super::{REBUILD_DELAY_MAX, REBUILD_DELAY_MIN, REBUILD_FORGIVEN_AFTER, Routes};
 use crate::clock::Clock;
 use crate::error::HubError;
 use crate::options::HubOptions;
@@ -41,8 +43,12 @@ impl HubThreads {
         let threads_failed = |error: std::io::Error| HubError::Threads { problem: error.to_string() };
         let machines = recover_all(&**store, routes.partitions(), &options)?;
         let (storage, storage_threads) = Storage::start(store.clone()).map_err(threads_failed)?;
-        let dispatcher =
-            Dispatcher { registry: registry.clone(), runtime, payload_bytes_max: options.payload_bytes_max };
+        let dispatcher = Dispatcher {
+            registry: registry.clone(),
+            runtime,
+            payload_bytes_max: options.payload_bytes_max,
+            slots: Arc::new(Semaphore::new(options.concurrent_activities_max.min(Semaphore::MAX_PERMITS))),
+        };
         let clock_flows = !announce_jumps(&*clock, routes);
         let (failures, failed) = mpsc::unbounded_channel();
         let shared = PartitionContext {
@@ -71,9 +77,9 @@ impl HubThreads {
                 });
             })
             .map_err(threads_failed)?;
-        is_ready
-            .recv()
-            .map_err(|_| HubError::Threads { problem: "the partitions' threads died at the start".to_owned() })?;
+        is_ready.recv().map_err(|_| HubError::Threads {
+            problem: "the partitions' threads died at the start".to_owned(),
+        })?;
         Ok(Self { shutdown, system, storage, storage_threads })
     }
 
@@ -86,7 +92,9 @@ impl HubThreads {
             died |= thread.join().is_err();
         }
         if died {
-            return Err(HubError::Threads { problem: "a thread of the hub had panicked; see the log".to_owned() });
+            return Err(HubError::Threads {
+                problem: "a thread of the hub had panicked; see the log".to_owned(),
+            });
         }
         Ok(())
     }
@@ -105,9 +113,15 @@ fn announce_jumps(clock: &dyn Clock, routes: &Arc<Routes>) -> bool {
 fn recover_all(store: &dyn Store, count: u16, options: &HubOptions) -> Result<Vec<Partition>, StoreError> {
     let recovered: Vec<_> = std::thread::scope(|scope| {
         let recover = |id| scope.spawn(move || recover_partition(store, PartitionId(id), count, options));
-        (0..count).map(recover).collect::<Vec<_>>().into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        (0..count)
+            .map(recover)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect()
     });
-    let panicked = |_| StoreError::Io { doing: "recovering", problem: "a recovery panicked; see the log".to_owned() };
+    let panicked =
+        |_| StoreError::Io { doing: "recovering", problem: "a recovery panicked; see the log".to_owned() };
     recovered.into_iter().map(|joined| joined.map_err(panicked)?).collect()
 }
 
@@ -153,38 +167,57 @@ impl Supervisor {
         let _ = is_started.await;
     }
 
-    async fn run(&self, mut failed: mpsc::UnboundedReceiver<PartitionFailure>, mut shut_down: oneshot::Receiver<()>) {
-        let mut delays: HashMap<PartitionId, Duration> = HashMap::new();
+    async fn run(
+        &self,
+        mut failed: mpsc::UnboundedReceiver<PartitionFailure>,
+        mut shut_down: oneshot::Receiver<()>,
+    ) {
+        let mut delays: HashMap<PartitionId, (Duration, Instant)> = HashMap::new();
+        let mut rebuilds = FuturesUnordered::new();
         loop {
-            let failure = tokio::select! {
-                _ = &mut shut_down => return,
-                Some(failure) = failed.recv() => failure,
-            };
-            let delay = delays.entry(failure.partition).or_insert(Duration::from_millis(20));
             tokio::select! {
                 _ = &mut shut_down => return,
-                () = tokio::time::sleep(*delay) => {}
-            }
-            *delay = (*delay * 2).min(REBUILD_DELAY_MAX);
-            match self.rebuild(failure.partition).await {
-                Ok(machine) => self.start(machine).await,
-                Err(error) => {
-                    tracing::error!(partition = %failure.partition, %error, "the partition cannot be rebuilt yet");
-                    let _ = self.shared.failures.send(failure);
+                Some(failure) = failed.recv() => {
+                    let now = Instant::now();
+                    let (delay, last) = delays.entry(failure.partition).or_insert((REBUILD_DELAY_MIN, now));
+                    if now.duration_since(*last) > REBUILD_FORGIVEN_AFTER {
+                        *delay = REBUILD_DELAY_MIN;
+                    }
+                    rebuilds.push(self.rebuild_after(failure, *delay));
+                    (*delay, *last) = ((*delay * 2).min(REBUILD_DELAY_MAX), now);
                 }
+                Some(()) = rebuilds.next() => {}
             }
         }
     }
 
-    /// What a failed append wrote may be in the log without being durable, so it is made so before it is read.
+    async fn rebuild_after(&self, failure: PartitionFailure, delay: Duration) {
+        tokio::time::sleep(delay).await;
+        match self.rebuild(failure.partition).await {
+            Ok(machine) => self.start(machine).await,
+            Err(error) => {
+                tracing::error!(partition = %failure.partition, %error, "the partition cannot be rebuilt yet");
+                let _ = self.shared.failures.send(failure);
+            }
+        }
+    }
+
+    /// What the actor that failed had handed to the store's threads is let through first, or it would change the store
+    /// behind the new actor's back. What a failed append wrote may be in the log without being durable, so it is made
+    /// so before it is read.
     async fn rebuild(&self, partition: PartitionId) -> Result<Partition, StoreError> {
-        let (store, options) = (self.shared.storage.store.clone(), self.shared.options.clone());
+        let (storage, options) = (self.shared.storage.clone(), self.shared.options.clone());
         let rebuilt = tokio::task::spawn_blocking(move || {
+            storage.wait_for_writes();
+            let store = &*storage.store;
             store.recover()?;
             store.flush()?;
-            recover_partition(&*store, partition, store.info().partitions, &options)
+            recover_partition(store, partition, store.info().partitions, &options)
         });
-        let panicked = |error: tokio::task::JoinError| StoreError::Io { doing: "recovering", problem: error.to_string() };
+        let panicked = |error: tokio::task::JoinError| StoreError::Io {
+            doing: "recovering",
+            problem: error.to_string(),
+        };
         rebuilt.await.map_err(panicked)?
     }
 

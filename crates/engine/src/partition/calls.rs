@@ -8,13 +8,14 @@ use steadfast_core::{InstanceId, InstanceState, OrchestrationStatus};
 
 use super::actor::{PartitionActor, PendingRead, Stopping};
 use super::messages::{
-    Answer, Call, CallError, HistoryRead, OverlayRead, PartitionMessage, Resend, StateRead, Stop, Submit, Tick, Wait,
-    WaitFor,
+    Answer, Call, CallError, HistoryRead, OverlayRead, PartitionMessage, Resend, StateRead, Stop, Submit,
+    Tick, Wait, WaitFor,
 };
 use crate::storage::LoadRequest;
 
 /// A client that waits for an instance to start or to end.
 pub(super) struct Waiting {
+    token: Token,
     wait_for: WaitFor,
     answer: Answer<Option<Arc<InstanceState>>>,
 }
@@ -67,18 +68,31 @@ impl PartitionActor {
     /// An instance's state is known (and durable): answers the client that asked, or lets it wait.
     pub(super) fn state_known(&mut self, token: Token, state: Option<Arc<InstanceState>>) {
         let Some(PendingRead::State(wait)) = self.reads.remove(&token) else { return };
-        let Wait { instance, wait_for, answer } = wait;
         match state {
-            Some(state) if !wait_for.is_reached(state.status) => {
-                let waiting = self.waiters.entry(instance).or_default();
-                // Clients that have given up leave their place to others.
-                waiting.retain(|waiting| !waiting.answer.is_closed());
-                waiting.push(Waiting { wait_for, answer });
-            }
+            Some(state) if !wait.wait_for.is_reached(state.status) => self.let_wait(token, wait),
             state => {
-                let _ = answer.send(Ok(state));
+                let _ = wait.answer.send(Ok(state));
             }
         }
+    }
+
+    fn let_wait(&mut self, token: Token, wait: Wait) {
+        let Wait { instance, wait_for, answer } = wait;
+        let waiting = self.waiters.entry(instance).or_default();
+        // Clients that have given up leave their place to others.
+        waiting.retain(|waiting| !waiting.answer.is_closed());
+        waiting.push(Waiting { token, wait_for, answer });
+    }
+
+    /// Takes a client back that waits; none if it was told already.
+    fn stop_waiting(&mut self, token: Token, instance: &InstanceId) -> Option<Wait> {
+        let waiting = self.waiters.get_mut(instance)?;
+        let at = waiting.iter().position(|waiting| waiting.token == token)?;
+        let Waiting { wait_for, answer, .. } = waiting.swap_remove(at);
+        if waiting.is_empty() {
+            self.waiters.remove(instance);
+        }
+        Some(Wait { instance: instance.clone(), wait_for, answer })
     }
 
     /// The instance started or ended: tells those who wait for that.
@@ -100,11 +114,13 @@ impl PartitionActor {
 
     /// The instance started: those who wait for that read its state anew.
     pub(super) fn notify_started(&mut self, instance: &InstanceId, context: &Context<Self>) {
-        let Some(waiting) = self.waiters.get_mut(instance) else { return };
+        let Some(waiting) = self.waiters.remove(instance) else { return };
         let (started, left): (Vec<_>, Vec<_>) =
-            waiting.drain(..).partition(|waiter| waiter.wait_for == WaitFor::Start);
-        *waiting = left;
-        for Waiting { wait_for, answer } in started {
+            waiting.into_iter().partition(|waiter| waiter.wait_for == WaitFor::Start);
+        if !left.is_empty() {
+            self.waiters.insert(instance.clone(), left);
+        }
+        for Waiting { wait_for, answer, .. } in started {
             self.read_state(Wait { instance: instance.clone(), wait_for, answer }, context);
         }
     }
@@ -112,11 +128,14 @@ impl PartitionActor {
     fn read_state(&mut self, wait: Wait, context: &Context<Self>) {
         let token = self.token();
         let instance = wait.instance.clone();
-        self.reads.insert(token, PendingRead::State(wait));
-        if !self.machine.read_state(token, &instance) {
-            let reply = context.address();
-            self.shared.storage.load(LoadRequest::State { token, instance, reply });
+        if self.machine.read_state(token, &instance) {
+            self.reads.insert(token, PendingRead::State(wait));
+            return;
         }
+        // It waits from now on: the instance may come into memory, end and be gone again while it is read.
+        self.let_wait(token, wait);
+        let reply = context.address();
+        self.shared.storage.load(LoadRequest::State { token, instance, reply });
     }
 }
 
@@ -133,14 +152,18 @@ impl Handler<StateRead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, read: StateRead, context: &mut Context<Self>) {
-        match read.outcome {
-            // The instance may have come into memory while it was read; what is there is newer.
-            Ok(_) if self.machine.read_state(read.token, &read.instance) => {}
-            Ok(state) => self.state_known(read.token, state.map(Arc::new)),
-            Err(error) => {
-                if let Some(PendingRead::State(wait)) = self.reads.remove(&read.token) {
-                    let _ = wait.answer.send(Err(CallError::Store(error)));
+        let StateRead { token, instance, outcome } = read;
+        let Some(wait) = self.stop_waiting(token, &instance) else { return };
+        match outcome {
+            Ok(state) => {
+                self.reads.insert(token, PendingRead::State(wait));
+                // The instance may have come into memory while it was read; what is there is newer.
+                if !self.machine.read_state(token, &instance) {
+                    self.state_known(token, state.map(Arc::new));
                 }
+            }
+            Err(error) => {
+                let _ = wait.answer.send(Err(CallError::Store(error)));
             }
         }
         self.pump(context);
@@ -189,7 +212,9 @@ impl Handler<PartitionMessage> for PartitionActor {
     fn handle(&mut self, message: PartitionMessage, context: &mut Context<Self>) {
         self.machine.set_now(self.shared.clock.now());
         match message {
-            PartitionMessage::Deliver(messages) => messages.into_iter().for_each(|message| self.machine.receive(message)),
+            PartitionMessage::Deliver(messages) => {
+                messages.into_iter().for_each(|message| self.machine.receive(message))
+            }
             PartitionMessage::Acknowledged { receiver, upto } => self.machine.on_acknowledged(receiver, upto),
         }
         self.pump(context);
@@ -224,6 +249,7 @@ impl Handler<Stop> for PartitionActor {
             self.finish(context);
             return;
         }
+        self.machine.begin_no_more_turns();
         self.held_back.clear();
         self.undispatched.clear();
         context.run_later(self.shared.options.stop_timeout, |actor, context| {

@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use steadfast_core::failure::kinds;
 use steadfast_core::model::{ActivityContext, Registry};
 use steadfast_core::partition::ActivityTask;
 use steadfast_core::{ActivityId, FailureDetails, Payload};
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::actor::PartitionActor;
 use super::messages::ActivityResults;
 
-/// After this long the rest of a chunk moves to another task, so that a slow activity does not hold up others.
-const CHUNK_TIME_MAX: Duration = Duration::from_micros(500);
+/// After this long a runner sends the results that there are, and lets other tasks of the runtime have a turn.
+const RUN_TIME_MAX: Duration = Duration::from_micros(500);
 
-/// No chunk is larger, so that results come back while others still run.
-const CHUNK_LEN_MAX: usize = 128;
+/// No more results are kept before they are sent, so that they come back while other activities still run.
+const RESULTS_MAX: usize = 128;
 
 type Outcome = Result<Payload, FailureDetails>;
 type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -33,48 +35,101 @@ pub(crate) struct Dispatcher {
     pub(crate) registry: Arc<Registry>,
     pub(crate) runtime: Handle,
     pub(crate) payload_bytes_max: usize,
+    /// One permit for each activity that may run at once, over all partitions.
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+/// Activities that were dispatched together. As many tasks as the runtime has workers share them one by one: whoever
+/// gets an activity that blocks its thread holds up none of the others.
+struct Batch {
+    partition: Addr<PartitionActor>,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    /// Not begun yet, the next one last.
+    tasks: Vec<Arc<ActivityTask>>,
+    /// Not sent yet.
+    results: Vec<(ActivityId, Outcome)>,
+}
+
+impl Batch {
+    /// Notes a result and takes the next activity. With the last one go all results: nobody else may come by while it
+    /// blocks.
+    fn next(&self, result: Option<(ActivityId, Outcome)>) -> Option<Arc<ActivityTask>> {
+        let mut shared = self.shared.lock();
+        shared.results.extend(result);
+        let task = shared.tasks.pop();
+        let due = shared.tasks.is_empty() || shared.results.len() >= RESULTS_MAX;
+        let results = if due { std::mem::take(&mut shared.results) } else { Vec::new() };
+        drop(shared);
+        self.report(results);
+        task
+    }
+
+    fn report_all(&self, result: Option<(ActivityId, Outcome)>) {
+        let mut results = std::mem::take(&mut self.shared.lock().results);
+        results.extend(result);
+        self.report(results);
+    }
+
+    /// Each result answers an activity that the partition dispatched, and it dispatches only so many at once.
+    fn report(&self, results: Vec<(ActivityId, Outcome)>) {
+        if !results.is_empty() {
+            self.partition.do_send(ActivityResults(results));
+        }
+    }
 }
 
 impl Dispatcher {
     /// Runs the activities. Many end at their first poll; those share a task and a message.
-    pub(super) fn run(&self, tasks: &[Arc<ActivityTask>], partition: &Addr<PartitionActor>) {
-        let workers = self.runtime.metrics().num_workers().max(1);
-        let len = tasks.len().div_ceil(workers).clamp(1, CHUNK_LEN_MAX);
-        for chunk in tasks.chunks(len) {
-            self.spawn_chunk(chunk.to_vec(), partition.clone());
+    pub(super) fn run(&self, mut tasks: Vec<Arc<ActivityTask>>, partition: &Addr<PartitionActor>) {
+        let runners = self.runtime.metrics().num_workers().clamp(1, tasks.len().max(1));
+        tasks.reverse();
+        let shared = Mutex::new(Shared { tasks, results: Vec::new() });
+        let batch = Arc::new(Batch { partition: partition.clone(), shared });
+        for _ in 0..runners {
+            self.runtime.spawn(self.clone().run_batch(batch.clone()));
         }
     }
 
-    fn spawn_chunk(&self, tasks: Vec<Arc<ActivityTask>>, partition: Addr<PartitionActor>) {
-        self.runtime.spawn(self.clone().run_chunk(tasks, partition));
-    }
-
-    async fn run_chunk(self, mut tasks: Vec<Arc<ActivityTask>>, partition: Addr<PartitionActor>) {
-        let began = Instant::now();
-        let mut results = Vec::with_capacity(tasks.len());
-        tasks.reverse();
-        while let Some(task) = tasks.pop() {
-            let mut running = self.start(&task);
+    async fn run_batch(self, batch: Arc<Batch>) {
+        let mut began = Instant::now();
+        let mut result = None;
+        while let Some(task) = batch.next(result.take()) {
+            let id = task.id;
+            let mut running = self.run_one(task);
             match poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await {
-                Poll::Ready(outcome) => results.push((task.id, outcome)),
+                Poll::Ready(outcome) => result = Some((id, outcome)),
                 Poll::Pending => {
-                    let partition = partition.clone();
-                    tokio::spawn(async move { report(&partition, vec![(task.id, running.await)]) });
+                    let batch = batch.clone();
+                    tokio::spawn(async move { batch.report(vec![(id, running.await)]) });
                 }
             }
-            if !tasks.is_empty() && began.elapsed() > CHUNK_TIME_MAX {
-                tasks.reverse();
-                self.spawn_chunk(tasks, partition.clone());
-                break;
+            if began.elapsed() > RUN_TIME_MAX {
+                batch.report_all(result.take());
+                tokio::task::yield_now().await;
+                began = Instant::now();
             }
-        }
-        if !results.is_empty() {
-            report(&partition, results);
         }
     }
 
-    /// Calls the activity's code; panics become failures, wherever they happen.
-    fn start(&self, task: &ActivityTask) -> Running {
+    /// Runs an activity as soon as there is a free slot.
+    fn run_one(&self, task: Arc<ActivityTask>) -> Running {
+        match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => self.start(&task, Some(slot)),
+            Err(_) => {
+                let dispatcher = self.clone();
+                Box::pin(async move {
+                    let slot = dispatcher.slots.clone().acquire_owned().await.ok();
+                    dispatcher.start(&task, slot).await
+                })
+            }
+        }
+    }
+
+    /// Calls the activity's code, and frees the slot when it has ended; panics become failures, wherever they happen.
+    fn start(&self, task: &ActivityTask, slot: Option<OwnedSemaphorePermit>) -> Running {
         let Some(code) = self.registry.find_activity(&task.name, &task.version) else {
             let problem = format!("no activity is registered as '{}' version '{}'", task.name, task.version);
             let failure = FailureDetails::new(kinds::ACTIVITY_NOT_REGISTERED, problem).non_retriable();
@@ -90,6 +145,7 @@ impl Dispatcher {
         let max = self.payload_bytes_max;
         match started {
             Ok(future) => Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |caught| {
+                drop(slot);
                 check_size(caught.unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic))), max)
             })),
             Err(panic) => Box::pin(std::future::ready(Err(FailureDetails::from_panic(&*panic)))),
@@ -102,11 +158,7 @@ fn check_size(outcome: Outcome, max: usize) -> Outcome {
     if payload.len() <= max {
         return Ok(payload);
     }
-    let problem = format!("the result has {} bytes and the hub allows {max}; return a reference", payload.len());
+    let problem =
+        format!("the result has {} bytes and the hub allows {max}; return a reference", payload.len());
     Err(FailureDetails::new(kinds::PAYLOAD_TOO_LARGE, problem).non_retriable())
-}
-
-/// Each result answers an activity that the partition dispatched, and it dispatches only so many at once.
-fn report(partition: &Addr<PartitionActor>, results: Vec<(ActivityId, Outcome)>) {
-    partition.do_send(ActivityResults(results));
 }

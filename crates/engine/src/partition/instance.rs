@@ -40,12 +40,13 @@ impl InstanceActor {
     fn run(&mut self, request: TurnRequest) -> Result<Turn, (Vec<TaskMessage>, ParkReason)> {
         if let SessionSource::Replay { .. } = &request.session {
             let history = bridge::replayed_events(&self.instance, &request.session);
-            let replayed = history.map_err(|error| ParkReason::Damaged(error.to_string())).and_then(|history| {
-                self.session.replay(&history).map_err(|missing| ParkReason::NotRegistered {
-                    name: missing.name,
-                    version: missing.version,
-                })
-            });
+            let replayed =
+                history.map_err(|error| ParkReason::Damaged(error.to_string())).and_then(|history| {
+                    self.session.replay(&history).map_err(|missing| ParkReason::NotRegistered {
+                        name: missing.name,
+                        version: missing.version,
+                    })
+                });
             if let Err(reason) = replayed {
                 return Err((request.batch, reason));
             }
@@ -55,6 +56,10 @@ impl InstanceActor {
 }
 
 /// Starts an instance actor on the current thread.
-pub(super) fn start(instance: InstanceId, session: Session, partition: &Context<PartitionActor>) -> Addr<InstanceActor> {
+pub(super) fn start(
+    instance: InstanceId,
+    session: Session,
+    partition: &Context<PartitionActor>,
+) -> Addr<InstanceActor> {
     InstanceActor { instance, session, partition: partition.address() }.start()
 }

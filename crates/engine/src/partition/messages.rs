@@ -5,7 +5,9 @@ use std::sync::Arc;
 use actix::Message;
 use steadfast_core::partition::{Accepted, HistoryPiece, LoadedInstance, ParkReason, Rejection, Token};
 use steadfast_core::turn::Turn;
-use steadfast_core::{ActivityId, FailureDetails, InstanceId, InstanceState, PartitionId, Payload, Position, TaskMessage};
+use steadfast_core::{
+    ActivityId, FailureDetails, InstanceId, InstanceState, PartitionId, Payload, Position, TaskMessage,
+};
 use steadfast_store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 

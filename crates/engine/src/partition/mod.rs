@@ -10,6 +10,6 @@ mod pump;
 pub(crate) use actor::{PartitionActor, PartitionContext, PartitionFailure};
 pub(crate) use dispatcher::Dispatcher;
 pub(crate) use messages::{
-    Answer, Appended, Call, CallError, HistoryRead, Loaded, Materialised, OverlayRead, PartitionMessage, StateRead,
-    Stop, Submit, Tick, Wait, WaitFor,
+    Answer, Appended, Call, CallError, HistoryRead, Loaded, Materialised, OverlayRead, PartitionMessage,
+    StateRead, Stop, Submit, Tick, Wait, WaitFor,
 };

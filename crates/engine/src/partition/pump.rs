@@ -27,8 +27,11 @@ impl PartitionActor {
             let commit = self.machine.commit();
             let idle = commit.effects.is_empty();
             if let Some(record) = commit.record {
-                let record =
-                    LogRecord { partition: self.machine.id(), position: record.position, bytes: record.bytes };
+                let record = LogRecord {
+                    partition: self.machine.id(),
+                    position: record.position,
+                    bytes: record.bytes,
+                };
                 self.shared.storage.append(AppendRequest { record, reply: context.address() });
                 self.arm_materialisation(context);
             }
@@ -134,7 +137,7 @@ impl PartitionActor {
         }
         if !tasks.is_empty() {
             self.running_activities += tasks.len();
-            self.shared.dispatcher.run(&tasks, &context.address());
+            self.shared.dispatcher.run(tasks, &context.address());
         }
     }
 
@@ -162,12 +165,16 @@ impl PartitionActor {
         }
     }
 
-    /// Sleeps until the next timer is due, unless the clock announces jumps by itself.
+    /// Sleeps until the next timer is due. A clock that announces its jumps is not slept for; but what is due already,
+    /// because it was made so or because one tick did not get through it all, must not wait for the next jump.
     fn arm_tick(&mut self, context: &mut Context<Self>) {
-        if !self.shared.clock_flows {
+        if self.stopping.is_some() {
             return;
         }
         let Some(due) = self.machine.next_due() else { return };
+        if !self.shared.clock_flows && due > self.shared.clock.now() {
+            return;
+        }
         if let Some((armed, handle)) = &self.tick {
             if *armed <= due {
                 return;
@@ -187,7 +194,7 @@ impl PartitionActor {
     }
 
     pub(super) fn tick(&mut self, context: &mut Context<Self>) {
-        if !self.machine.is_overloaded() {
+        if !self.machine.is_overloaded() && self.stopping.is_none() {
             self.machine.set_now(self.shared.clock.now());
             self.machine.tick();
         }

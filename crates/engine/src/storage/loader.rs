@@ -27,7 +27,8 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<LoadRequest>) {
                 }
                 LoadRequest::State { token, instance, reply } => {
                     let stored = store.load_instance(&instance);
-                    let outcome = stored.and_then(|stored| stored.as_ref().map(bridge::instance_state).transpose());
+                    let outcome =
+                        stored.and_then(|stored| stored.as_ref().map(bridge::instance_state).transpose());
                     reply.do_send(StateRead { token, instance, outcome });
                 }
             }

@@ -27,9 +27,12 @@ pub(crate) struct Storage {
 impl Storage {
     /// Starts the threads. They end after [`Storage::close`].
     pub(crate) fn start(store: Arc<dyn Store>) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let storage = Self { store, appends: Queue::new(), materialisations: Queue::new(), loads: Queue::new() };
+        let storage =
+            Self { store, appends: Queue::new(), materialisations: Queue::new(), loads: Queue::new() };
         let threads = vec![
-            spawn("steadfast-log", storage.clone(), |storage| log_writer::run(&*storage.store, &storage.appends))?,
+            spawn("steadfast-log", storage.clone(), |storage| {
+                log_writer::run(&*storage.store, &storage.appends)
+            })?,
             spawn("steadfast-materialise", storage.clone(), |storage| {
                 materialiser::run(&*storage.store, &storage.materialisations);
             })?,
@@ -51,6 +54,12 @@ impl Storage {
     /// Asks for an instance to be read.
     pub(crate) fn load(&self, request: LoadRequest) {
         self.loads.push(request);
+    }
+
+    /// Blocks until nothing of what was asked for so far can change the store any more.
+    pub(crate) fn wait_for_writes(&self) {
+        self.appends.wait_for_present();
+        self.materialisations.wait_for_present();
     }
 
     /// Lets the threads finish what is queued and end.
