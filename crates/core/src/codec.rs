@@ -3,6 +3,8 @@
 //! Integers are variable-length and little-endian, so small numbers take a byte. What is encoded has no type
 //! information: whoever stores it puts [`FORMAT_VERSION`] in front of it or keeps it beside it.
 
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
 
 /// The version of everything encoded here. It changes when an old record would be read wrongly.
@@ -33,8 +35,19 @@ fn config() -> impl bincode::config::Config {
 /// Appends the encoding of `value` to `buffer`.
 pub fn encode<T: Serialize>(value: &T, buffer: &mut Vec<u8>) {
     // Neither the writer (a Vec) nor the types of this crate can fail: all lengths are known and no map has odd keys.
-    if let Err(error) = bincode::serde::encode_into_std_write(value, buffer, config()) {
+    if let Err(error) = bincode::serde::encode_into_writer(value, Appender(buffer), config()) {
         unreachable!("an in-memory encoding failed: {error}");
+    }
+}
+
+/// Appends to a Vec without the detour over `std::io::Write`, whose errors cost more than the few bytes of a field.
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl Writer for Appender<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
     }
 }
 

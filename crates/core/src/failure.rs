@@ -117,7 +117,8 @@ impl FailureDetails {
     /// Puts links together, the outermost first; no recursion, however many there are.
     fn from_chain(mut links: Vec<Self>) -> Self {
         links.truncate(MAX_CHAIN);
-        let chain = links.into_iter().rev().reduce(|cause, failure| Self { cause: Some(Box::new(cause)), ..failure });
+        let chain =
+            links.into_iter().rev().reduce(|cause, failure| Self { cause: Some(Box::new(cause)), ..failure });
         chain.unwrap_or_else(|| Self::new(kinds::MESSAGE, "a failure without content was read"))
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use serde::de::DeserializeOwned;
 use smol_str::{SmolStr, StrExt};
 
-use super::context::SharedContext;
+use super::shared::SharedContext;
 use crate::error::{TaskError, TaskKind};
 use crate::event::CarriedEvent;
 use crate::failure::{FailureDetails, kinds};
@@ -151,7 +151,7 @@ impl<T> Drop for EventFuture<T> {
     }
 }
 
-impl super::context::ContextState {
+impl super::shared::ContextState {
     fn unregister_waiter(&mut self, waiter: u64) {
         if !self.closed {
             self.inbox.unregister(waiter);

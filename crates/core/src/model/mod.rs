@@ -2,9 +2,11 @@
 
 mod context;
 mod events;
+mod facts;
 mod handle;
 mod registry;
 mod retry;
+mod shared;
 mod tasks;
 
 pub use context::{ContinueAsNewOptions, OrchestrationContext, SubOrchestrationOptions};
@@ -17,5 +19,5 @@ pub use registry::{
 pub use retry::RetryPolicy;
 pub use tasks::{TaskFuture, TimerFuture};
 
-pub(crate) use context::{ContextState, SharedContext};
+pub(crate) use shared::{ContextState, SharedContext};
 pub(crate) use tasks::OpenKind;

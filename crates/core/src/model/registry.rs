@@ -166,7 +166,9 @@ fn compare_versions(left: &str, right: &str) -> Ordering {
         _ => left.cmp(right),
     };
     let differing = left.split('.').zip(right.split('.')).map(part).find(|order| order.is_ne());
-    differing.unwrap_or_else(|| left.split('.').count().cmp(&right.split('.').count())).then_with(|| left.cmp(right))
+    differing
+        .unwrap_or_else(|| left.split('.').count().cmp(&right.split('.').count()))
+        .then_with(|| left.cmp(right))
 }
 
 macro_rules! definition {

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
-use super::context::SharedContext;
 use super::registry::Outcome;
+use super::shared::SharedContext;
 use crate::error::{TaskError, TaskKind};
 use crate::failure::{FailureDetails, kinds};
 

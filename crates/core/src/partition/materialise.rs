@@ -158,7 +158,8 @@ impl Partition {
         }
         for (instance, sequence) in std::mem::take(&mut self.changes.queued) {
             let Some(entry) = self.entries.get_mut(&instance) else { continue };
-            if let Some(queued) = entry.queued_mut(sequence).filter(|queued| queued.logged && !queued.stored) {
+            if let Some(queued) = entry.queued_mut(sequence).filter(|queued| queued.logged && !queued.stored)
+            {
                 queued.stored = true;
                 captured.push(put(rows::queued_key(sequence), codec::encode_to_vec(&queued.message)));
             }
