@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use steadfast::{
-    ActivityName, Error, EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, OrchestrationContext,
-    Payload, Register, Registry, Timestamp, orchestration,
+    ActivityName, Error, EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId,
+    OrchestrationContext, Payload, Register, Registry, Timestamp, orchestration,
 };
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{Origin, TaskMessage, codec};
@@ -18,13 +18,14 @@ const LONG: u32 = 1000;
 
 fn registry() -> Arc<Registry> {
     let mut registry = Registry::default();
-    let chain = orchestration::<u32, u32, Error, _, _>("chain", |ctx: OrchestrationContext, steps: u32| async move {
-        let mut sum = 0;
-        for step in 0..steps {
-            sum += ctx.call(STEP, step).await?;
-        }
-        Ok(sum)
-    });
+    let chain =
+        orchestration::<u32, u32, Error, _, _>("chain", |ctx: OrchestrationContext, steps: u32| async move {
+            let mut sum = 0;
+            for step in 0..steps {
+                sum += ctx.call(STEP, step).await?;
+            }
+            Ok(sum)
+        });
     chain.register(&mut registry).expect("the registry is empty");
     Arc::new(registry)
 }
@@ -129,7 +130,8 @@ fn encoding(criterion: &mut Criterion) {
         });
     });
     group.bench_function("decode_history", |bencher| {
-        bencher.iter(|| codec::decode_many::<HistoryEvent>(black_box(&encoded)).expect("it was just encoded"));
+        bencher
+            .iter(|| codec::decode_many::<HistoryEvent>(black_box(&encoded)).expect("it was just encoded"));
     });
     group.finish();
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use futures_util::future::{join_all, try_join_all};
 use steadfast::{
-    ActivityContext, ActivityName, Client, Error, Hub, OrchestrationContext, OrchestrationName, TaskHub, activity,
-    orchestration,
+    ActivityContext, ActivityName, Client, Error, Hub, OrchestrationContext, OrchestrationName, TaskHub,
+    activity, orchestration,
 };
 use tokio::runtime::Runtime;
 
@@ -62,10 +62,13 @@ fn throughput(criterion: &mut Criterion) {
         bencher.iter(|| runtime.block_on(sequences(&client, 1000, 3)));
     });
     group.throughput(Throughput::Elements(1));
-    group.bench_function("hello_alone", |bencher| bencher.iter(|| runtime.block_on(sequences(&client, 1, 3))));
+    group
+        .bench_function("hello_alone", |bencher| bencher.iter(|| runtime.block_on(sequences(&client, 1, 3))));
     group.bench_function("ping_alone", |bencher| bencher.iter(|| runtime.block_on(sequences(&client, 1, 1))));
     group.throughput(Throughput::Elements(200));
-    group.bench_function("chain_of_200", |bencher| bencher.iter(|| runtime.block_on(sequences(&client, 1, 200))));
+    group.bench_function("chain_of_200", |bencher| {
+        bencher.iter(|| runtime.block_on(sequences(&client, 1, 200)))
+    });
     group.throughput(Throughput::Elements(2000));
     group.bench_function("fanout_of_2000", |bencher| {
         bencher.iter(|| {

@@ -65,12 +65,15 @@ pub(super) fn begin(partition: PartitionId, position: Position, buffer: &mut Vec
     codec::encode(&RecordHead { version: FORMAT_VERSION, partition, position }, buffer);
 }
 
+/// What [`read`] hands each entry to, with the event bytes that follow it.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(LogEntry, &[u8]) -> Result<(), DecodeError>;
+
 /// Reads a record, handing each entry and the event bytes that follow it to `visit`.
 pub(super) fn read(
     partition: PartitionId,
     position: Position,
     mut bytes: &[u8],
-    visit: &mut dyn FnMut(LogEntry, &[u8]) -> Result<(), DecodeError>,
+    visit: Visit<'_>,
 ) -> Result<(), DecodeError> {
     match bytes.first() {
         Some(&version) if version == FORMAT_VERSION => {}

@@ -11,8 +11,8 @@ use steadfast_core::model::{Register, Registry};
 use steadfast_core::partition::{Effect, Partition, PartitionOptions, Token, Work};
 use steadfast_core::turn::Session;
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, PartitionId, Payload, Position, Result,
-    TaskMessage, Timestamp,
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, PartitionId, Payload,
+    Position, Result, TaskMessage, Timestamp,
 };
 use steadfast_engine::HubBuilder;
 use steadfast_store::{
@@ -134,7 +134,8 @@ impl KernelDriver {
     fn take_effect(&mut self, effect: Effect, progress: &Progress) {
         match effect {
             Effect::Dispatch(task) => {
-                let greeting = task.input.decode::<String>().map(|city| scenario::greet(&city)).unwrap_or_default();
+                let greeting =
+                    task.input.decode::<String>().map(|city| scenario::greet(&city)).unwrap_or_default();
                 let outcome = Payload::encode(&greeting).unwrap_or(Payload::null());
                 self.machine.complete_activity(task.id, Ok(outcome));
             }

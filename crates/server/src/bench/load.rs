@@ -15,7 +15,11 @@ use super::{BenchArguments, Scenario};
 /// How long an instance of the scenario `timers` waits.
 const TIMER_MILLIS: u64 = 2000;
 
-pub(super) async fn run(arguments: &BenchArguments, builder: HubBuilder, progress: &Progress) -> Result<Measured> {
+pub(super) async fn run(
+    arguments: &BenchArguments,
+    builder: HubBuilder,
+    progress: &Progress,
+) -> Result<Measured> {
     let hub = builder.start().await?;
     let client = hub.client();
     let before = hub.store_metrics();

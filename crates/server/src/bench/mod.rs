@@ -85,7 +85,9 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
     syncs.extend(fdatasync_micros(&folder)?);
     let kernel_per_second = arguments
         .with_limits
-        .then(|| limits::kernel(arguments.instances.min(200_000), arguments.partitions, &Progress::new(true, 0)))
+        .then(|| {
+            limits::kernel(arguments.instances.min(200_000), arguments.partitions, &Progress::new(true, 0))
+        })
         .map(|kernel| kernel.orchestrations_per_second());
     let report = Report {
         scenario: arguments.scenario,

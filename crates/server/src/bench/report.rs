@@ -26,7 +26,12 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    pub(super) fn new(instances: u64, activities: u64, elapsed: Duration, mut latencies: Vec<Duration>) -> Self {
+    pub(super) fn new(
+        instances: u64,
+        activities: u64,
+        elapsed: Duration,
+        mut latencies: Vec<Duration>,
+    ) -> Self {
         let last_to_first = throughput_drift(&latencies);
         latencies.sort_unstable();
         let at = |share: f64| {
@@ -115,7 +120,8 @@ impl Report {
         let text = match (json, &value) {
             (false, serde_json::Value::Object(fields)) => {
                 let rows = fields.iter().filter(|(_, value)| !value.is_null());
-                rows.map(|(name, value)| format!("{name:<28}{}\n", value.to_string().trim_matches('"'))).collect()
+                rows.map(|(name, value)| format!("{name:<28}{}\n", value.to_string().trim_matches('"')))
+                    .collect()
             }
             _ => format!("{value}\n"),
         };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use steadfast_core::Error;
 use steadfast_core::model::{
-    ActivityContext, ActivityName, OrchestrationContext, OrchestrationDefinition, OrchestrationName, activity,
-    orchestration,
+    ActivityContext, ActivityName, OrchestrationContext, OrchestrationDefinition, OrchestrationName,
+    activity, orchestration,
 };
 use steadfast_engine::HubBuilder;
 
@@ -46,7 +46,9 @@ fn micros() -> u64 {
 pub(crate) fn register(builder: HubBuilder) -> HubBuilder {
     builder
         .register(hello())
-        .register(activity("greet", |_: ActivityContext, city: String| async move { Ok::<_, Error>(greet(&city)) }))
+        .register(activity("greet", |_: ActivityContext, city: String| async move {
+            Ok::<_, Error>(greet(&city))
+        }))
         .register(activity("stamp", |_: ActivityContext, _: u64| async move { Ok::<_, Error>(micros()) }))
         .register(orchestration("ping", |ctx: OrchestrationContext, ()| async move {
             Ok::<_, Error>(ctx.call(GREET, "Tokyo".to_owned()).await?)
