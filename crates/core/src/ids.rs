@@ -1,8 +1,11 @@
 //! Identities: instances, executions, partitions and log positions.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
 
-use serde::{Deserialize, Serialize};
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
@@ -17,9 +20,12 @@ pub const MAX_INSTANCE_ID_BYTES: usize = 512;
 /// assert_eq!(id.as_str(), "order-17");
 /// assert!(InstanceId::parse("").is_err());
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct InstanceId(SmolStr);
+#[derive(Clone)]
+pub struct InstanceId {
+    text: SmolStr,
+    /// A turn looks its instance up in a dozen places; hashing the text once, when the id is made, pays for that.
+    hash: u64,
+}
 
 /// An instance id that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,30 +54,71 @@ impl InstanceId {
         } else if text.chars().any(char::is_control) {
             "it holds a control character"
         } else {
-            return Ok(Self(SmolStr::new(text)));
+            return Ok(Self::from_trusted(text));
         };
         Err(InvalidInstanceId { id: text.chars().take(64).collect(), reason })
     }
 
     /// An id that the runtime itself made, and so needs no check.
     pub fn from_trusted(text: impl Into<SmolStr>) -> Self {
-        Self(text.into())
+        let text = text.into();
+        let hash = FixedState::default().hash_one(text.as_bytes());
+        Self { text, hash }
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The partition that owns this id in a hub with `count` partitions.
     pub fn partition(&self, count: u16) -> PartitionId {
-        PartitionId((fnv1a(self.0.as_bytes()) % u32::from(count.max(1))) as u16)
+        PartitionId((fnv1a(self.text.as_bytes()) % u32::from(count.max(1))) as u16)
+    }
+}
+
+impl PartialEq for InstanceId {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.text == other.text
+    }
+}
+
+impl Eq for InstanceId {}
+
+impl Hash for InstanceId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl PartialOrd for InstanceId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By the text, which is the order in which instances are listed and stored.
+impl Ord for InstanceId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl Serialize for InstanceId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for InstanceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SmolStr::deserialize(deserializer).map(Self::from_trusted)
     }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

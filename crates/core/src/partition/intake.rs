@@ -21,7 +21,7 @@ impl Partition {
     /// rejected. `fresh_id` says that nobody can have used the instance id before, which saves looking it up.
     pub fn submit(&mut self, token: Token, message: TaskMessage, fresh_id: bool) {
         let instance = message.instance.clone();
-        self.entry(&instance, fresh_id);
+        self.ensure_entry(&instance, fresh_id);
         self.enqueue(&instance, message, Some(token));
     }
 
@@ -35,7 +35,7 @@ impl Partition {
         }
         self.links.raise_received(source, sequence);
         let instance = message.instance.clone();
-        self.entry(&instance, false);
+        self.ensure_entry(&instance, false);
         self.enqueue(&instance, message, None);
     }
 
@@ -67,7 +67,7 @@ impl Partition {
             event: HistoryEvent::message(self.now, kind),
             origin: Origin::Activity(id),
         };
-        self.entry(&task.instance, false);
+        self.ensure_entry(&task.instance, false);
         self.enqueue(&task.instance, message, None);
         true
     }
@@ -90,7 +90,7 @@ impl Partition {
 
     /// Removes an instance that has ended, with its history. The answer leaves as [`Effect::Reply`].
     pub fn purge(&mut self, token: Token, instance: &InstanceId) {
-        self.entry(instance, false);
+        self.ensure_entry(instance, false);
         self.purges.push((instance.clone(), token));
         self.run_purges(instance);
     }
@@ -141,7 +141,7 @@ impl Partition {
                 event: HistoryEvent::message(self.now, kind),
                 origin: Origin::Timer(timer),
             };
-            self.entry(&instance, false);
+            self.ensure_entry(&instance, false);
             self.enqueue(&instance, message, None);
         }
         while let Some((at, instance)) = self.held.pop_first() {
@@ -165,18 +165,18 @@ impl Partition {
     }
 
     /// Makes sure that the instance has an entry, asking for a load if nothing is known of it.
-    pub(super) fn entry(&mut self, instance: &InstanceId, fresh_id: bool) -> &mut Entry {
-        if !self.entries.contains_key(instance) {
-            let mut entry = Entry::default();
-            if fresh_id {
-                entry.presence = Presence::Absent;
-            } else {
-                entry.loading = true;
-                self.work.push_back(Work::Load(instance.clone()));
-            }
-            self.entries.insert(instance.clone(), entry);
+    pub(super) fn ensure_entry(&mut self, instance: &InstanceId, fresh_id: bool) {
+        if self.entries.contains_key(instance) {
+            return;
         }
-        self.entries.entry(instance.clone()).or_default()
+        let mut entry = Entry::default();
+        if fresh_id {
+            entry.presence = Presence::Absent;
+        } else {
+            entry.loading = true;
+            self.work.push_back(Work::Load(instance.clone()));
+        }
+        self.entries.insert(instance.clone(), entry);
     }
 
     /// Puts a message into its instance's queue, or turns it away.
