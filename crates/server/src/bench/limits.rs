@@ -18,6 +18,7 @@ use steadfast_engine::HubBuilder;
 use steadfast_store::{
     HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics, StoredInstance,
 };
+use steadfast_store_sled::{SledOptions, SledStore};
 
 use super::report::{Measured, Progress};
 use super::{BenchArguments, load, on_runtime, scenario};
@@ -150,14 +151,15 @@ impl KernelDriver {
     }
 }
 
-/// `hello` once, noting the size of each batch of records, then the same sizes into a plain file.
+/// `hello` once on the real store, noting the size of each batch of records, then the same sizes into a plain file.
 pub(super) fn raw(arguments: &BenchArguments, folder: &Path, progress: &Progress) -> Result<Measured> {
     let sizes = Arc::new(Mutex::new(Vec::new()));
-    let store = {
-        let inner = steadfast_store::MemoryStore::new(arguments.partitions);
-        Arc::new(SizeRecorder { inner, sizes: sizes.clone() })
+    let (recorded, hub) = (sizes.clone(), folder.join("hub"));
+    let open = move |partitions| {
+        let inner = SledStore::open(hub, SledOptions { partitions, ..SledOptions::default() })?;
+        Ok(Arc::new(SizeRecorder { inner, sizes: recorded }) as Arc<dyn Store>)
     };
-    let builder = scenario::register(HubBuilder::new(move |_| Ok(store as Arc<dyn Store>)));
+    let builder = scenario::register(HubBuilder::new(open).partitions(arguments.partitions));
     on_runtime(load::run(arguments, builder, progress))?;
     let sizes = sizes.lock().map(|sizes| sizes.clone()).unwrap_or_default();
     let path = folder.join("raw.log");
@@ -179,10 +181,9 @@ pub(super) fn raw(arguments: &BenchArguments, folder: &Path, progress: &Progress
     Ok(measured)
 }
 
-/// A store that notes how large each append is. It syncs to a file of its own, so that batches form as they do on a
-/// disk.
+/// The store on sled, noting how large each append is.
 struct SizeRecorder {
-    inner: steadfast_store::MemoryStore,
+    inner: SledStore,
     sizes: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -195,8 +196,6 @@ impl Store for SizeRecorder {
         if let Ok(mut sizes) = self.sizes.lock() {
             sizes.push(records.iter().map(|record| record.bytes.len()).sum());
         }
-        // About what an fdatasync takes, so that the batches come out as they do on a disk.
-        std::thread::sleep(Duration::from_micros(100));
         self.inner.append(records)
     }
 
@@ -210,8 +209,7 @@ impl Store for SizeRecorder {
     }
 
     fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError> {
-        // The memory store would keep everything; nothing here is ever read again.
-        self.inner.materialise(partition, &Materialisation { upto: batch.upto, ..Materialisation::default() })
+        self.inner.materialise(partition, batch)
     }
 
     fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
