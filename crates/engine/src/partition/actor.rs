@@ -145,6 +145,8 @@ impl PartitionActor {
             return;
         }
         self.failed = true;
+        // Callers wait for the new actor from now on.
+        self.shared.routes.clear(self.machine.id());
         tracing::error!(partition = %self.machine.id(), %error, "the partition stops and is rebuilt from the store");
         for (_, (answer, _permit)) in self.calls.drain() {
             let _ = answer.send(Err(super::messages::CallError::Store(error.clone())));

@@ -8,32 +8,46 @@ use tokio::sync::watch;
 /// Holds threads back while it is closed. It is open at first.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    closed: Arc<(Mutex<bool>, Condvar)>,
+    state: Arc<(Mutex<State>, Condvar)>,
     waiting: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    /// So many may pass although it is closed.
+    passes: usize,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { closed: Arc::default(), waiting: watch::Sender::new(0) }
+        Self { state: Arc::default(), waiting: watch::Sender::new(0) }
     }
 }
 
 impl Gate {
     pub(crate) fn close(&self) {
-        *self.closed.0.lock() = true;
+        self.state.0.lock().closed = true;
     }
 
     pub(crate) fn open(&self) {
-        *self.closed.0.lock() = false;
-        self.closed.1.notify_all();
+        self.state.0.lock().closed = false;
+        self.state.1.notify_all();
+    }
+
+    /// Lets one thread pass; the gate stays closed behind it.
+    pub(crate) fn let_one_pass(&self) {
+        self.state.0.lock().passes += 1;
+        self.state.1.notify_all();
     }
 
     /// Blocks the thread while the gate is closed.
     pub(crate) fn pass(&self) {
-        let mut closed = self.closed.0.lock();
-        if *closed {
+        let mut state = self.state.0.lock();
+        if state.closed {
             self.waiting.send_modify(|waiting| *waiting += 1);
-            self.closed.1.wait_while(&mut closed, |closed| *closed);
+            self.state.1.wait_while(&mut state, |state| state.closed && state.passes == 0);
+            state.passes = state.passes.saturating_sub(1);
             self.waiting.send_modify(|waiting| *waiting -= 1);
         }
     }

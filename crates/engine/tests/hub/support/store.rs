@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use steadfast_core::{InstanceId, PartitionId, Position};
 use steadfast_engine::HubBuilder;
 use steadfast_store::{
@@ -24,7 +25,8 @@ pub(crate) struct GatedStore {
     /// Before the store is put back into working order.
     pub(crate) recover: Gate,
     pub(crate) materialisations: Counter,
-    pub(crate) recoveries: Counter,
+    /// The partition that cannot be materialised.
+    pub(crate) refused: Arc<Mutex<Option<PartitionId>>>,
 }
 
 impl GatedStore {
@@ -36,7 +38,7 @@ impl GatedStore {
             loaded: Gate::default(),
             recover: Gate::default(),
             materialisations: Counter::default(),
-            recoveries: Counter::default(),
+            refused: Arc::default(),
         }
     }
 
@@ -67,6 +69,10 @@ impl Store for GatedStore {
 
     fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError> {
         self.materialise.pass();
+        if *self.refused.lock() == Some(partition) {
+            let problem = "this partition is refused".to_owned();
+            return Err(StoreError::Io { doing: "running a test", problem });
+        }
         let done = self.memory.materialise(partition, batch);
         self.materialisations.add();
         done
@@ -101,7 +107,6 @@ impl Store for GatedStore {
 
     fn recover(&self) -> Result<(), StoreError> {
         self.recover.pass();
-        self.recoveries.add();
         self.memory.recover()
     }
 

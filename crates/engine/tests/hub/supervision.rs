@@ -1,0 +1,235 @@
+//! What happens when the store fails or an actor panics: the partition is rebuilt, and nothing is lost (invariant I5).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use steadfast_core::{OrchestrationStatus, PartitionId, Timestamp};
+use steadfast_engine::{Client, ClientError, Clock, HubOptions, SystemClock};
+use steadfast_store::{Fault, FaultPoint, MemoryStore, Operation, StoreError};
+
+use crate::support::{
+    GatedStore, STEPS, WAITER, echo, end_of, fence, history_of, hub, hub_on, id_in, ids_in, soon, steps,
+    stop, waiter, with_id,
+};
+
+fn disk_error() -> StoreError {
+    StoreError::Io { doing: "running a test", problem: "a scripted fault".to_owned() }
+}
+
+/// Everything is moved to the instance store at once, and sessions are short, so that all operations are called often.
+fn restless() -> HubOptions {
+    HubOptions {
+        materialise_interval: Duration::from_millis(1),
+        session_idle_timeout: Duration::ZERO,
+        ..HubOptions::default()
+    }
+}
+
+/// Starts an instance as a careful program does: after an error it looks whether the start took effect.
+async fn start_for_certain(client: &Client, id: &str) {
+    loop {
+        match client.start_with(STEPS, 4, with_id(id)).await.map(|_| ()) {
+            Ok(()) | Err(ClientError::AlreadyExists { .. }) => return,
+            Err(ClientError::Store(_) | ClientError::Unavailable) => {
+                if client.state(id).await.is_ok() {
+                    return;
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_of_the_store_may_fail_and_all_instances_complete() {
+    use Operation::{Append, Load, Materialise, Sync, Truncate};
+    for operation in [Append, Sync, Materialise, Truncate, Load] {
+        for point in [FaultPoint::Before, FaultPoint::AfterWrites(1), FaultPoint::After] {
+            let store = MemoryStore::new(3);
+            let builder = hub_on(&store).register(steps()).register(echo());
+            let hub = builder.options(restless()).start().await.unwrap();
+            let client = hub.client();
+            let ids: Vec<_> = (0..60).map(|n| format!("steps-{n}")).collect();
+            for nth in [1, 7, 20] {
+                store.fail(Fault { operation, nth, point, error: disk_error() });
+            }
+            soon("the starts", join_all(ids.iter().map(|id| start_for_certain(&client, id)))).await;
+            for id in &ids {
+                let state = end_of(&client, id).await;
+                assert_eq!(state.status, OrchestrationStatus::Completed, "{operation:?} {point:?} {id}");
+                history_of(&client, id).await;
+            }
+            stop(hub).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_cannot_be_materialised_does_not_hold_up_another() {
+    let store = GatedStore::new(2);
+    *store.refused.lock() = Some(PartitionId(0));
+    let hub = store.hub().register(steps()).register(echo()).options(restless()).start().await.unwrap();
+    let client = hub.client();
+    let sick: Vec<_> = ids_in("sick", 0, 2).take(20).collect();
+    for id in &sick {
+        soon("the start", start_for_certain(&client, id)).await;
+    }
+    for id in ids_in("well", 1, 2).take(200) {
+        client.start_with(STEPS, 4, with_id(&id)).await.unwrap();
+        assert_eq!(end_of(&client, &id).await.status, OrchestrationStatus::Completed);
+    }
+    *store.refused.lock() = None;
+    for id in &sick {
+        assert_eq!(end_of(&client, id).await.status, OrchestrationStatus::Completed);
+        history_of(&client, id).await;
+    }
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_are_answered_after_a_rebuild() {
+    let store = MemoryStore::new(1);
+    let hub = hub_on(&store).register(waiter()).start().await.unwrap();
+    let client = hub.client();
+    client.start_with(WAITER, (), with_id("waiter")).await.unwrap();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.wait_for_completion("waiter", None).await }
+    });
+    fence(&client, "waiter").await;
+    for _ in 0..3 {
+        let (operation, point) = (Operation::Append, FaultPoint::Before);
+        store.fail(Fault { operation, nth: 1, point, error: disk_error() });
+        let outcome = client.suspend("waiter", "will not work").await;
+        assert!(matches!(outcome, Err(ClientError::Store(_))));
+        assert_eq!(
+            soon("the state", client.state("waiter")).await.unwrap().status,
+            OrchestrationStatus::Running
+        );
+    }
+    client.raise_event("waiter", "go", "at last").await.unwrap();
+    let state = soon("the news", waiting).await.unwrap().unwrap();
+    assert_eq!(state.output.unwrap().as_str(), "\"at last\"");
+    stop(hub).await;
+}
+
+/// Panics once within an actor.
+struct PanickingClock(Arc<AtomicBool>);
+
+impl Clock for PanickingClock {
+    fn now(&self) -> Timestamp {
+        let in_actor = std::thread::current().name().is_some_and(|name| name.starts_with("actix"));
+        if in_actor && self.0.swap(false, Ordering::SeqCst) {
+            panic!("the clock fell down");
+        }
+        SystemClock.now()
+    }
+
+    fn on_jump(&self, wake: Box<dyn Fn() + Send + Sync>) -> bool {
+        SystemClock.on_jump(wake)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_partition_is_survived_by_a_rebuild() {
+    let armed = Arc::new(AtomicBool::new(false));
+    let clock = Arc::new(PanickingClock(armed.clone()));
+    let hub = hub(2).register(waiter()).clock(clock).start().await.unwrap();
+    let client = hub.client();
+    let (sick, well) = (id_in("sick", 0, 2), id_in("well", 1, 2));
+    client.start_with(WAITER, (), with_id(&sick)).await.unwrap();
+    client.start_with(WAITER, (), with_id(&well)).await.unwrap();
+    for _ in 0..3 {
+        armed.store(true, Ordering::SeqCst);
+        // A call that reaches the actor while it is going down is not the one that makes it panic.
+        while armed.load(Ordering::SeqCst) {
+            let outcome = soon("the answer", client.suspend(&sick, "it panics")).await;
+            assert!(matches!(outcome, Err(ClientError::Unavailable)), "{outcome:?}");
+        }
+    }
+    for id in [&sick, &well] {
+        while let Err(error) = soon("the answer", client.raise_event(id, "go", "on")).await {
+            assert!(matches!(error, ClientError::Unavailable), "{error}");
+        }
+        assert_eq!(end_of(&client, id).await.status, OrchestrationStatus::Completed);
+    }
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_waits_for_what_the_old_actor_had_begun_to_write() {
+    let store = GatedStore::new(1);
+    let hub = store.hub().register(waiter()).options(restless()).start().await.unwrap();
+    let client = hub.client();
+    store.materialise.close();
+    store.recover.close();
+    client.start_with(WAITER, (), with_id("waiter")).await.unwrap();
+    store.materialise.reached().await;
+    // The capture is on the way when the partition fails.
+    let (operation, point) = (Operation::Append, FaultPoint::After);
+    store.memory.fail(Fault { operation, nth: 1, point, error: disk_error() });
+    let outcome = client.raise_event("waiter", "go", "on").await;
+    assert!(matches!(outcome, Err(ClientError::Store(_))));
+    let begun = tokio::time::timeout(Duration::from_millis(300), store.recover.reached()).await;
+    assert!(begun.is_err(), "the rebuild began while the store was being written");
+    store.materialise.open();
+    store.recover.reached().await;
+    store.recover.open();
+    // The event's record was in the log when the append failed, so it took effect.
+    assert_eq!(end_of(&client, "waiter").await.status, OrchestrationStatus::Completed);
+    history_of(&client, "waiter").await;
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_instance_is_not_missed_while_its_state_is_read() {
+    let store = GatedStore::new(1);
+    let build = || store.hub().register(waiter()).options(restless());
+    let hub = build().start().await.unwrap();
+    hub.client().start_with(WAITER, (), with_id("waiter")).await.unwrap();
+    soon("the start", hub.client().wait_for_start("waiter", None)).await.unwrap();
+    stop(hub).await;
+
+    let hub = build().start().await.unwrap();
+    let client = hub.client();
+    store.loaded.close();
+    store.materialise.close();
+    let raising = tokio::spawn({
+        let client = client.clone();
+        async move { client.raise_event("waiter", "go", "on").await }
+    });
+    store.loaded.reached().await;
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.wait_for_completion("waiter", None).await }
+    });
+    // The question is in the loader's queue behind the load for the event.
+    fence_by_list(&client).await;
+    store.loaded.let_one_pass();
+    soon("the event", raising).await.unwrap().unwrap();
+    // The question has been read from the store and is held back; the instance ends, is stored and forgotten.
+    store.loaded.reached().await;
+    store.materialise.reached().await;
+    let before = store.materialisations.get();
+    store.materialise.open();
+    let stored = async {
+        while store.materialisations.get() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the materialisation", stored).await;
+    fence_by_list(&client).await;
+    store.loaded.open();
+    let state = soon("the news", waiting).await.unwrap().unwrap();
+    assert_eq!(state.status, OrchestrationStatus::Completed);
+    stop(hub).await;
+}
+
+/// Returns once the partitions have handled everything before, without the loader.
+async fn fence_by_list(client: &Client) {
+    for _ in 0..5 {
+        soon("a page", client.list(&Default::default())).await.unwrap();
+    }
+}
