@@ -188,7 +188,10 @@ impl Partition {
         let queued = Queued { sequence, logged: false, stored: false, unverified: None, message };
         match token {
             Some(token) if unknown => entry.queue.push_back(Queued { unverified: Some(token), ..queued }),
-            Some(token) => self.verify(instance, queued, token),
+            Some(token) => {
+                self.verify(instance, queued, token);
+                self.forget_if_clean(instance);
+            }
             None => {
                 if unknown || can_be_consumed(entry, &queued.message) {
                     self.admit(instance, queued);
@@ -200,7 +203,8 @@ impl Partition {
         }
     }
 
-    /// Accepts or rejects a client's message, now that it is known whether the instance exists.
+    /// Accepts or rejects a client's message, now that it is known whether the instance exists. The entry stays: others
+    /// may wait for the same answer.
     pub(super) fn verify(&mut self, instance: &InstanceId, queued: Queued, token: Token) {
         let Some(entry) = self.entries.get(instance) else { return };
         let is_start = matches!(queued.message.event.kind, EventKind::ExecutionStarted(_));
@@ -213,7 +217,6 @@ impl Partition {
         match rejection {
             Some(rejection) => {
                 self.immediate.push(Effect::Reply(token, Err(rejection)));
-                self.forget_if_clean(instance);
             }
             None => {
                 self.open.effects.push(Effect::Reply(token, Ok(Accepted::Message)));
