@@ -1,5 +1,7 @@
 //! How a call reaches the partition that owns an instance, and its answer comes back.
 
+use std::time::{Duration, Instant};
+
 use actix::Addr;
 use steadfast_core::partition::{Accepted, Rejection};
 use steadfast_core::{InstanceId, PartitionId};
@@ -8,6 +10,9 @@ use tokio::sync::oneshot;
 use super::Client;
 use crate::error::ClientError;
 use crate::partition::{Answer, Call, CallError, PartitionActor, Submit};
+
+/// How long a question waits that the store could not answer.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 impl Client {
     /// A call that changes something. It is never repeated: when its outcome is unknown, the caller is told so.
@@ -27,16 +32,20 @@ impl Client {
         }
     }
 
-    /// A question to a partition. It changes nothing, so it is asked again when the partition was rebuilt meanwhile.
+    /// A question to a partition. It changes nothing, so it is asked again when the partition was rebuilt meanwhile, and
+    /// for a while when the store cannot be read.
     pub(super) async fn ask<T>(
         &self,
         owner: PartitionId,
         instance: Option<&InstanceId>,
         question: impl Fn(Addr<PartitionActor>, Answer<T>),
     ) -> Result<T, ClientError> {
+        let patience = self.shared.options.unavailable_timeout;
+        let mut failing_since: Option<Instant> = None;
         loop {
             let address = self.address(owner).await?;
             let (answer, answered) = oneshot::channel();
+            let asked = Instant::now();
             question(address, answer);
             match answered.await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -45,7 +54,16 @@ impl Client {
                     let Some(instance) = instance else { return Err(ClientError::Unavailable) };
                     return Err(call_error(instance, CallError::Rejected(rejection)));
                 }
-                Ok(Err(CallError::Store(_))) | Err(_) => {}
+                Ok(Err(CallError::Store(error))) => {
+                    // One that waited for long was not failing all the time.
+                    let since = failing_since.filter(|_| asked.elapsed() < patience).unwrap_or(asked);
+                    failing_since = Some(since);
+                    if since.elapsed() >= patience {
+                        return Err(error.into());
+                    }
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                }
+                Err(_) => tokio::task::yield_now().await,
             }
         }
     }

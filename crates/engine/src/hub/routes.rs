@@ -26,8 +26,10 @@ struct Slot {
 
 impl Routes {
     pub(crate) fn new(partitions: u16, pending_calls_max: usize) -> Self {
-        let slot =
-            || Slot { address: RwLock::new(None), calls: Arc::new(Semaphore::new(pending_calls_max.max(1))) };
+        let slot = || Slot {
+            address: RwLock::new(None),
+            calls: Arc::new(Semaphore::new(pending_calls_max.clamp(1, Semaphore::MAX_PERMITS))),
+        };
         Self {
             slots: (0..partitions).map(|_| slot()).collect(),
             closed: AtomicBool::new(false),

@@ -20,6 +20,8 @@ use crate::hub::Routes;
 use crate::options::HubOptions;
 use crate::storage::Storage;
 
+const MAILBOX_CAPACITY_MAX: usize = 1 << 20;
+
 /// What all partition actors of a hub share.
 #[derive(Clone)]
 pub(crate) struct PartitionContext {
@@ -168,7 +170,9 @@ impl Actor for PartitionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(self.shared.options.pending_calls_max);
+        // Senders use `do_send` and bound themselves; and actix stands still when the capacity is close to the limit of
+        // the type.
+        context.set_mailbox_capacity(self.shared.options.pending_calls_max.min(MAILBOX_CAPACITY_MAX));
         self.shared.routes.set(self.machine.id(), context.address());
         for peer in self.shared.routes.others(self.machine.id()) {
             peer.do_send(Resend(self.machine.id()));

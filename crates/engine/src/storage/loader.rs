@@ -22,7 +22,8 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<LoadRequest>) {
         for request in batch.drain(..) {
             match request {
                 LoadRequest::Instance { instance, reply } => {
-                    let outcome = bridge::load_instance(store, &instance);
+                    let outcome =
+                        super::call("reading an instance", || bridge::load_instance(store, &instance));
                     reply.do_send(Loaded { instance, outcome });
                 }
                 LoadRequest::State { token, instance, reply } => {

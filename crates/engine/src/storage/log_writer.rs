@@ -21,7 +21,7 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
             replies.push((request.record.position, request.reply));
             records.push(request.record);
         }
-        let outcome = store.append(&records);
+        let outcome = super::call("appending to the log", || store.append(&records));
         records.clear();
         if let Err(error) = &outcome {
             tracing::error!(%error, "the commit log could not be written");

@@ -19,7 +19,7 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<MaterialiseRequest>) {
     let mut batch = Vec::new();
     while queue.take(&mut batch) {
         for MaterialiseRequest { capture, reply } in batch.drain(..) {
-            let outcome = write(store, &capture);
+            let outcome = super::call("writing the instance store", || write(store, &capture));
             if let Err(error) = &outcome {
                 tracing::error!(%error, partition = %capture.partition, "the instance store could not be written");
             }

@@ -5,10 +5,12 @@ mod log_writer;
 mod materialiser;
 mod queue;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use steadfast_store::Store;
+use steadfast_core::FailureDetails;
+use steadfast_store::{Store, StoreError};
 
 pub(crate) use loader::LoadRequest;
 pub(crate) use log_writer::AppendRequest;
@@ -68,6 +70,14 @@ impl Storage {
         self.materialisations.close();
         self.loads.close();
     }
+}
+
+/// Calls the store. A panic in it is an error like any other: the thread must go on, or everybody would wait for ever.
+fn call<T>(doing: &'static str, store: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(store)).unwrap_or_else(|panic| {
+        let problem = FailureDetails::from_panic(&*panic).to_string();
+        Err(StoreError::Io { doing, problem })
+    })
 }
 
 fn spawn(name: &str, storage: Storage, run: fn(&Storage)) -> std::io::Result<JoinHandle<()>> {

@@ -96,6 +96,26 @@ async fn options_that_cannot_work_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn options_may_be_as_large_as_can_be() {
+    let options = HubOptions {
+        session_idle_timeout: Duration::MAX,
+        resident_sessions_max: usize::MAX,
+        concurrent_activities_max: usize::MAX,
+        pending_calls_max: usize::MAX,
+        payload_bytes_max: usize::MAX,
+        materialise_interval: Duration::MAX,
+        materialise_after_bytes: usize::MAX,
+        overlay_bytes_max: usize::MAX,
+        stop_timeout: Duration::MAX,
+        unavailable_timeout: Duration::MAX,
+        ..HubOptions::default()
+    };
+    let hub = hub(2).register(steps()).register(echo()).options(options).start().await.unwrap();
+    run_some(&hub).await;
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_waits_for_running_activities_and_keeps_their_results() {
     let (store, latch) = (MemoryStore::new(2), Latch::default());
     let hub = with_holder(hub_on(&store), &latch).start().await.unwrap();

@@ -67,6 +67,49 @@ async fn every_operation_of_the_store_may_fail_and_all_instances_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_panics_is_like_one_that_fails() {
+    let store = GatedStore::new(2);
+    let hub = store.hub().register(steps()).register(echo()).options(restless()).start().await.unwrap();
+    let client = hub.client();
+    for (round, operation) in
+        [Operation::Append, Operation::Materialise, Operation::Load].into_iter().enumerate()
+    {
+        *store.panics.lock() = Some(operation);
+        let ids: Vec<_> = (0..20).map(|n| format!("steps-{round}-{n}")).collect();
+        soon("the starts", join_all(ids.iter().map(|id| start_for_certain(&client, id)))).await;
+        for id in &ids {
+            assert_eq!(end_of(&client, id).await.status, OrchestrationStatus::Completed, "{operation:?}");
+        }
+        let panicked = async {
+            while store.panics.lock().is_some() {
+                let _ = client.state("nobody").await;
+            }
+        };
+        soon("the panic", panicked).await;
+    }
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_the_store_cannot_answer_ends_with_its_error() {
+    let store = MemoryStore::new(1);
+    let options = HubOptions { unavailable_timeout: Duration::from_millis(50), ..HubOptions::default() };
+    let hub = hub_on(&store).register(waiter()).options(options).start().await.unwrap();
+    let client = hub.client();
+    let (operation, point) = (Operation::Load, FaultPoint::Before);
+    // One failure is not worth mentioning.
+    store.fail(Fault { operation, nth: 1, point, error: disk_error() });
+    assert!(matches!(
+        soon("the answer", client.state("nobody")).await,
+        Err(ClientError::InstanceNotFound { .. })
+    ));
+    store.crash();
+    let outcome = soon("the answer", client.wait_for_completion("nobody", None)).await;
+    assert!(matches!(outcome, Err(ClientError::Store(StoreError::Io { .. }))), "{outcome:?}");
+    drop(hub);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_cannot_be_materialised_does_not_hold_up_another() {
     let store = GatedStore::new(2);
     *store.refused.lock() = Some(PartitionId(0));

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use steadfast_core::{InstanceId, PartitionId, Position};
 use steadfast_engine::HubBuilder;
 use steadfast_store::{
-    HubInfo, LogRecord, Materialisation, MemoryStore, PartitionSnapshot, Store, StoreError, StoreMetrics,
-    StoredInstance,
+    HubInfo, LogRecord, Materialisation, MemoryStore, Operation, PartitionSnapshot, Store, StoreError,
+    StoreMetrics, StoredInstance,
 };
 
 use super::{Counter, Gate};
@@ -24,6 +24,8 @@ pub(crate) struct GatedStore {
     pub(crate) loaded: Gate,
     /// Before the store is put back into working order.
     pub(crate) recover: Gate,
+    /// The call that panics next.
+    pub(crate) panics: Arc<Mutex<Option<Operation>>>,
     pub(crate) materialisations: Counter,
     /// The partition that cannot be materialised.
     pub(crate) refused: Arc<Mutex<Option<PartitionId>>>,
@@ -39,12 +41,20 @@ impl GatedStore {
             recover: Gate::default(),
             materialisations: Counter::default(),
             refused: Arc::default(),
+            panics: Arc::default(),
         }
     }
 
     pub(crate) fn hub(&self) -> HubBuilder {
         let store = self.clone();
         HubBuilder::new(move |_| Ok(Arc::new(store)))
+    }
+}
+
+impl GatedStore {
+    fn panic_in(&self, operation: Operation) {
+        let due = self.panics.lock().take_if(|due| *due == operation).is_some();
+        assert!(!due, "the store panics in {operation:?}");
     }
 }
 
@@ -55,6 +65,7 @@ impl Store for GatedStore {
 
     fn append(&self, records: &[LogRecord]) -> Result<(), StoreError> {
         self.append.pass();
+        self.panic_in(Operation::Append);
         self.memory.append(records)
     }
 
@@ -69,6 +80,7 @@ impl Store for GatedStore {
 
     fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError> {
         self.materialise.pass();
+        self.panic_in(Operation::Materialise);
         if *self.refused.lock() == Some(partition) {
             let problem = "this partition is refused".to_owned();
             return Err(StoreError::Io { doing: "running a test", problem });
@@ -87,6 +99,7 @@ impl Store for GatedStore {
     }
 
     fn load_instance(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
+        self.panic_in(Operation::Load);
         let loaded = self.memory.load_instance(instance);
         self.loaded.pass();
         loaded
