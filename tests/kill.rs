@@ -89,6 +89,7 @@ async fn run_until_killed(folder: &Path, round: u32) {
     join_all(callers).await;
 }
 
+#[expect(clippy::print_stdout, reason = "this is how the worker reports to the test")]
 fn say(line: &str) {
     println!("@{line}");
 }
