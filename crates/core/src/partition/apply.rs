@@ -12,7 +12,7 @@ use super::rows;
 use super::turns::Work;
 use crate::codec;
 use crate::event::{EventKind, HistoryEvent};
-use crate::ids::{InstanceId, PartitionId};
+use crate::ids::{InstanceId, PartitionId, Position};
 use crate::message::{ActivityId, Origin, TaskMessage, TimerKey};
 use crate::state::InstanceState;
 
@@ -40,7 +40,7 @@ impl Partition {
         });
         let (instance, position) = (&head.instance, self.open.position);
         if let Some((started, at)) = started {
-            self.begin_history(instance, InstanceState::pending(instance.clone(), started, at));
+            self.begin_history(instance, InstanceState::pending(instance.clone(), started, at), position);
             self.open.effects.push(Effect::Started(instance.clone()));
         }
         let Some(entry) = self.entries.get_mut(instance) else { return };
@@ -171,13 +171,14 @@ impl Partition {
             codec::encode(&accepted, &mut self.open.buffer);
             self.changes.queued.push((instance.clone(), sequence));
             if let LogEntry::Accepted { message, .. } = accepted {
-                self.apply_accepted(&message);
+                self.apply_accepted(&message, self.open.position);
             }
         }
     }
 
-    /// An accepted start is visible as a pending instance, unless it is a stray one of an instance that is alive.
-    pub(super) fn apply_accepted(&mut self, message: &TaskMessage) {
+    /// A start that the record at `position` or an earlier one accepted is visible as a pending instance, unless it is a
+    /// stray one of an instance that is alive.
+    pub(super) fn apply_accepted(&mut self, message: &TaskMessage, position: Position) {
         let EventKind::ExecutionStarted(started) = &message.event.kind else { return };
         let Some(entry) = self.entries.get(&message.instance) else { return };
         let replaces = match &entry.presence {
@@ -187,13 +188,12 @@ impl Partition {
         };
         if replaces {
             let state = InstanceState::pending(message.instance.clone(), started, message.event.timestamp);
-            self.begin_history(&message.instance, state);
+            self.begin_history(&message.instance, state, position);
         }
     }
 
     /// Replaces whatever is known of the instance by a new execution without events.
-    fn begin_history(&mut self, instance: &InstanceId, state: InstanceState) {
-        let position = self.open.position;
+    fn begin_history(&mut self, instance: &InstanceId, state: InstanceState, position: Position) {
         let Some(entry) = self.entries.get_mut(instance) else { return };
         entry.presence = Presence::Present(Arc::new(state));
         entry.changed_at = position;

@@ -121,7 +121,7 @@ impl Partition {
                     let current = self.recover_instance(&message.instance, source)? < position;
                     self.settle(&message.origin);
                     if current {
-                        self.apply_accepted(&message);
+                        self.apply_accepted(&message, position);
                     }
                     self.queue_logged(sequence, message, false);
                 }

@@ -8,7 +8,7 @@ use super::machine::Partition;
 use super::record::{CheckpointHead, LogEntry};
 use crate::codec;
 use crate::event::EventKind;
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, Position};
 use crate::message::{Origin, TaskMessage};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
@@ -156,6 +156,10 @@ impl Partition {
             Default::default()
         };
         entry.loaded = loaded.filter(|loaded| loaded.state.status.needs_replay()).map(Box::new);
+        // Recovery applies what a record accepted as it reads it; so what records accepted meanwhile comes first here.
+        for queued in unverified.iter().filter(|queued| queued.logged) {
+            self.apply_accepted(&queued.message, Position(self.open.position.0 - 1));
+        }
         for mut queued in unverified {
             match queued.unverified.take() {
                 Some(token) => self.verify(instance, queued, token),
