@@ -128,7 +128,7 @@ impl InstanceState {
 
     /// Applies one event of the current execution. Live turns and recovery both go through here, so that they agree.
     pub fn apply(&mut self, event: &HistoryEvent) {
-        self.history_events += 1;
+        self.history_events = self.history_events.saturating_add(1);
         self.updated_at = self.updated_at.max(event.timestamp);
         match &event.kind {
             EventKind::ExecutionStarted(_) => self.status = OrchestrationStatus::Running,

@@ -50,7 +50,7 @@ impl Partition {
         for event in events {
             state.apply(event);
         }
-        state.history_bytes += bytes.len() as u64;
+        state.history_bytes = state.history_bytes.saturating_add(bytes.len() as u64);
         for (_, timer_id) in &head.removed_timers {
             state.open_timers.remove(timer_id);
         }

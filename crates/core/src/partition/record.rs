@@ -53,6 +53,51 @@ pub(super) struct CheckpointHead {
     pub(super) event_bytes: u64,
 }
 
+/// No message has a greater number: one message in a nanosecond would take a century to get there. Counting on from a
+/// damaged number must not overflow.
+const NUMBER_MAX: u64 = 1 << 62;
+
+/// Refuses numbers that nobody ever gave to a message.
+pub(super) fn check_number(number: u64) -> Result<u64, DecodeError> {
+    if number <= NUMBER_MAX {
+        Ok(number)
+    } else {
+        Err(DecodeError::new(format!("{number} numbers no message")))
+    }
+}
+
+fn check_origin(origin: &Origin) -> Result<(), DecodeError> {
+    if let Origin::Remote { sequence, .. } = origin {
+        check_number(*sequence)?;
+    }
+    Ok(())
+}
+
+impl LogEntry {
+    fn check(&self) -> Result<(), DecodeError> {
+        match self {
+            Self::Checkpoint(head) => {
+                check_number(head.consumed_upto)?;
+                head.settled.iter().try_for_each(|origin| check_origin(origin))?;
+                for (sequence, message) in &head.messages {
+                    check_number(*sequence)?;
+                    check_origin(&message.origin)?;
+                }
+            }
+            Self::Accepted { sequence, message } => {
+                check_number(*sequence)?;
+                check_origin(&message.origin)?;
+            }
+            Self::Settled(origins) => origins.iter().try_for_each(|origin| check_origin(origin))?,
+            Self::Discarded { upto, .. } | Self::OutboxAcknowledged { upto, .. } => {
+                check_number(*upto)?;
+            }
+            Self::Purged { .. } => {}
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct RecordHead {
     version: u8,
@@ -89,6 +134,7 @@ pub(super) fn read(
     }
     while !bytes.is_empty() {
         let entry: LogEntry = codec::decode(&mut bytes)?;
+        entry.check()?;
         let events = match &entry {
             LogEntry::Checkpoint(head) => usize::try_from(head.event_bytes).unwrap_or(usize::MAX),
             _ => 0,

@@ -6,6 +6,7 @@ use crate::message::{ActivityId, TaskMessage, TimerKey};
 use crate::time::Timestamp;
 
 use super::effect::ActivityTask;
+use super::record::check_number;
 
 const ACTIVITY: u8 = b'a';
 const RECEIVED: u8 = b'd';
@@ -65,26 +66,27 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
     let (kind, mut rest) = key.split_first().ok_or_else(|| DecodeError::new("a row has an empty key"))?;
     let row = match *kind {
         ACTIVITY => Row::Activity(Box::new(codec::decode_all(value)?)),
-        RECEIVED => {
-            Row::Received { source: PartitionId(take_u16(&mut rest)?), upto: codec::decode_all(value)? }
-        }
-        OUTBOX_NEXT => {
-            Row::OutboxNext { receiver: PartitionId(take_u16(&mut rest)?), next: codec::decode_all(value)? }
-        }
+        RECEIVED => Row::Received {
+            source: PartitionId(take_u16(&mut rest)?),
+            upto: check_number(codec::decode_all(value)?)?,
+        },
+        OUTBOX_NEXT => Row::OutboxNext {
+            receiver: PartitionId(take_u16(&mut rest)?),
+            next: check_number(codec::decode_all(value)?)?,
+        },
         OUTBOX => Row::Outbox {
             receiver: PartitionId(take_u16(&mut rest)?),
-            sequence: take_u64(&mut rest)?,
+            sequence: check_number(take_u64(&mut rest)?)?,
             message: Box::new(codec::decode_all(value)?),
         },
-        QUEUED => {
-            Row::Queued { sequence: take_u64(&mut rest)?, message: Box::new(codec::decode_all(value)?) }
-        }
+        QUEUED => Row::Queued {
+            sequence: check_number(take_u64(&mut rest)?)?,
+            message: Box::new(codec::decode_all(value)?),
+        },
         TIMER => {
-            let (fire_at, execution, timer_id): (Timestamp, ExecutionId, i32) = {
-                let mut value = value;
-                (codec::decode(&mut value)?, codec::decode(&mut value)?, codec::decode(&mut value)?)
-            };
-            let instance = std::str::from_utf8(rest.get(28..).unwrap_or_default())
+            let (fire_at, execution, timer_id): (Timestamp, ExecutionId, i32) = codec::decode_all(value)?;
+            take::<28>(&mut rest)?;
+            let instance = std::str::from_utf8(rest)
                 .map_err(|_| DecodeError::new("a timer's instance id is not text"))?;
             let instance = InstanceId::from_trusted(instance);
             Row::Timer(TimerKey { fire_at, instance, execution, timer_id })
