@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::effect::Effect;
 use super::entry::{Entry, Presence};
+use super::intake::scheduled_start;
 use super::links::Outgoing;
 use super::machine::{Partition, PartitionOptions, UnfinishedActivity};
 use super::record::{self, LogEntry};
@@ -182,7 +183,8 @@ impl Partition {
             }
         }
         entry.queue = kept;
-        if entry.queue.is_empty()
+        let still_held = entry.queue.iter().any(|queued| scheduled_start(&queued.message).is_some());
+        if !still_held
             && let Some(at) = entry.held_until.take()
         {
             self.held.remove(&(at, instance.clone()));
