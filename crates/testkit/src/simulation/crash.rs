@@ -8,7 +8,7 @@ use super::network::Packet;
 use super::node::Node;
 
 /// A store that fails more often than this has no scripted faults left; something else is wrong.
-const ATTEMPTS_MAX: u32 = 20;
+const ATTEMPTS_MAX: u32 = 200;
 
 impl Simulation {
     /// The process dies now: what was written and not made durable survives as [`super::SimulationOptions::survival`]

@@ -285,7 +285,7 @@ impl Simulation {
         let token = self.client.token();
         let node = self.node_of(&instance);
         if !self.nodes[node].partition.read_state(token, &instance) {
-            let stored = self.store.load_instance(&instance).expect("the store reads");
+            let stored = self.reader().load_instance(&instance).expect("the store reads");
             return stored.map(|stored| bridge::instance_state(&stored).expect("the state can be read"));
         }
         self.nodes[node].touched();
@@ -303,9 +303,15 @@ impl Simulation {
         let instance = InstanceId::from_trusted(instance);
         let node = self.node_of(&instance);
         let token = self.client.token();
-        let history = read_history(&mut self.nodes[node].partition, &self.store, token, &instance);
+        let store = self.reader();
+        let history = read_history(&mut self.nodes[node].partition, &store, token, &instance);
         self.nodes[node].touched();
         history
+    }
+
+    /// What the store holds, without the faults that are scripted for the hub.
+    fn reader(&self) -> MemoryStore {
+        self.store.reopen()
     }
 
     fn node_of(&self, instance: &InstanceId) -> usize {

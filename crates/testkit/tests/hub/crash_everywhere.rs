@@ -1,28 +1,9 @@
 //! Wherever a hub crashes, it ends as if nothing had happened.
 
-use std::collections::BTreeMap;
-
 use steadfast_store::Survival;
-use steadfast_testkit::{EndState, Schedule, Simulation, SimulationOptions};
+use steadfast_testkit::{Schedule, SimulationOptions};
 
-use crate::scenarios::{Plan, SCENARIOS, hub};
-
-type Ends = BTreeMap<String, EndState>;
-
-/// How many seeds are tried; more with the environment variable `STEADFAST_TEST_SEEDS`, for a night.
-fn seeds(usual: u64) -> std::ops::Range<u64> {
-    let wanted = std::env::var("STEADFAST_TEST_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..wanted.unwrap_or(usual)
-}
-
-fn options(extended_sessions: bool) -> SimulationOptions {
-    SimulationOptions {
-        partitions: 3,
-        extended_sessions,
-        materialise_every: 2,
-        ..SimulationOptions::default()
-    }
-}
+use crate::scenarios::{Ends, Plan, SCENARIOS, finish_and_compare, hub, options, seeds};
 
 /// Runs a plan to its end without a crash; what is left, the steps of the hub, and those of its store.
 fn undisturbed(plan: Plan, options: SimulationOptions) -> (Ends, u64, u64) {
@@ -30,13 +11,6 @@ fn undisturbed(plan: Plan, options: SimulationOptions) -> (Ends, u64, u64) {
     hub.finish();
     let steps = (hub.steps(), hub.store().steps());
     (hub.end_states(), steps.0, steps.1)
-}
-
-fn finish_and_compare(hub: &mut Simulation, expected: &Ends, place: &str) {
-    // So that the place is known when a check within fails.
-    let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hub.finish()));
-    assert!(finished.is_ok(), "{place}: see above");
-    assert_eq!(&hub.end_states(), expected, "{place}");
 }
 
 #[test]

@@ -1,5 +1,13 @@
 //! The kernel and a store together, as a whole hub in virtual time: what the runtime promises, wherever it is stopped.
 
 mod crash_everywhere;
+mod damage;
+mod free_for_all;
+mod intake;
+mod memory;
+mod messages;
 mod programs;
+mod recovery;
 mod scenarios;
+mod sessions;
+mod store_errors;

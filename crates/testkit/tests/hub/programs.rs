@@ -29,6 +29,7 @@ pub(crate) fn register_all(hub: &mut Simulation) {
     hub.register(orchestration("patient", patient));
     hub.register(orchestration("parent_of_patients", parent_of_patients));
     hub.register(orchestration("idle_timers", idle_timers));
+    hub.register(orchestration("loop", endless));
 }
 
 pub(crate) fn double() -> ActivityName<u64, u64> {
@@ -181,4 +182,12 @@ async fn idle_timers(ctx: OrchestrationContext, count: u64) -> Result<u64> {
     let doubled = ctx.call(double(), count).await?;
     drop(timers);
     Ok(doubled)
+}
+
+/// Continues as new at once.
+async fn endless(ctx: OrchestrationContext, left: u64) -> Result<u64> {
+    if left > 0 {
+        ctx.continue_as_new(&(left - 1))?;
+    }
+    Ok(left)
 }

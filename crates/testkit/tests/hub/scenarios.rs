@@ -1,9 +1,10 @@
 //! What the tests run: a plan of client calls whose end does not depend on the order of what happens at once, nor on
 //! how often a call is made.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steadfast_testkit::{Simulation, SimulationOptions};
+use steadfast_testkit::{EndState, Simulation, SimulationOptions};
 
 use crate::programs::register_all;
 
@@ -29,6 +30,37 @@ pub(crate) fn hub(plan: Plan, options: SimulationOptions) -> Simulation {
     register_all(&mut hub);
     plan(&mut hub);
     hub
+}
+
+/// How many seeds are tried; more with the environment variable `STEADFAST_TEST_SEEDS`, for a night.
+pub(crate) fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let wanted = std::env::var("STEADFAST_TEST_SEEDS").ok().and_then(|text| text.parse().ok());
+    0..wanted.unwrap_or(usual)
+}
+
+pub(crate) fn options(extended_sessions: bool) -> SimulationOptions {
+    SimulationOptions {
+        partitions: 3,
+        extended_sessions,
+        materialise_every: 2,
+        ..SimulationOptions::default()
+    }
+}
+
+pub(crate) type Ends = BTreeMap<String, EndState>;
+
+/// What a plan leaves when nothing disturbs it.
+pub(crate) fn ends(plan: Plan, options: SimulationOptions) -> Ends {
+    let mut hub = hub(plan, options);
+    hub.finish();
+    hub.end_states()
+}
+
+pub(crate) fn finish_and_compare(hub: &mut Simulation, expected: &Ends, place: &str) {
+    // So that the place is known when a check within fails.
+    let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hub.finish()));
+    assert!(finished.is_ok(), "{place}: see above");
+    assert_eq!(&hub.end_states(), expected, "{place}");
 }
 
 fn three_activities(hub: &mut Simulation) {

@@ -1,0 +1,205 @@
+//! What a partition answers, step by step, where the order of two small things matters.
+
+use std::sync::Arc;
+
+use steadfast_core::partition::{Accepted, Effect, Partition, PartitionOptions, Rejection, Token, Work};
+use steadfast_core::turn::{Session, Turn};
+use steadfast_core::{
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, OrchestrationStatus, Origin,
+    PartitionId, Payload, Tags, TaskMessage, Timestamp,
+};
+use steadfast_store::{LogRecord, MemoryStore, Store, bridge};
+
+const HERE: PartitionId = PartitionId(0);
+const THERE: PartitionId = PartitionId(1);
+
+fn partition() -> Partition {
+    bridge::recover_partition(&MemoryStore::new(2), PartitionOptions::new(HERE, 2)).unwrap()
+}
+
+/// An id that belongs to the partition under test.
+fn instance() -> InstanceId {
+    instances().next().unwrap()
+}
+
+fn instances() -> impl Iterator<Item = InstanceId> {
+    let ids = (0..).map(|n| InstanceId::from_trusted(format!("instance-{n}")));
+    ids.filter(|id| id.partition(2) == HERE)
+}
+
+fn message(kind: EventKind, origin: Origin) -> TaskMessage {
+    let event = HistoryEvent::message(Timestamp::from_micros(1), kind);
+    TaskMessage { instance: instance(), execution: None, event, origin }
+}
+
+fn start(execution: u128) -> EventKind {
+    EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+        name: "any".into(),
+        version: "".into(),
+        input: Payload::null(),
+        execution: ExecutionId::new(uuid::Uuid::from_u128(execution)),
+        parent: None,
+        tags: Tags::new(),
+        scheduled_start: None,
+        generation: 0,
+        carried_events: Vec::new(),
+    }))
+}
+
+fn raise() -> EventKind {
+    EventKind::EventRaised { name: "event".into(), input: Payload::null() }
+}
+
+fn replies(partition: &mut Partition) -> Vec<(Token, Result<Accepted, Rejection>)> {
+    let reply = |effect| match effect {
+        Effect::Reply(token, answer) => Some((token, answer)),
+        _ => None,
+    };
+    partition.commit().effects.into_iter().filter_map(reply).collect()
+}
+
+fn acknowledged(partition: &mut Partition) -> Vec<u64> {
+    let acknowledged = |effect| match effect {
+        Effect::Acknowledge(THERE, upto) => Some(upto),
+        _ => None,
+    };
+    partition.commit().effects.into_iter().filter_map(acknowledged).collect()
+}
+
+#[test]
+fn an_answer_waits_until_the_record_is_durable() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    let record = partition.commit().record.unwrap();
+    assert!(replies(&mut partition).is_empty());
+    partition.on_durable(record.position);
+    assert_eq!(replies(&mut partition), [(Token(1), Ok(Accepted::Message))]);
+}
+
+#[test]
+fn a_read_waits_until_what_it_shows_is_durable() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    let record = partition.commit().record.unwrap();
+    assert!(partition.read_state(Token(2), &instance()));
+    assert!(partition.read_history(Token(3), &instance()).is_some());
+    assert_eq!(partition.read_overlay(Token(4), "", None, 10).len(), 1);
+    assert!(partition.commit().effects.is_empty());
+    partition.on_durable(record.position);
+    let effects: Vec<_> = partition.commit().effects.into_iter().skip(1).collect();
+    let [Effect::State(Token(2), Some(state)), Effect::Release(Token(3)), Effect::Release(Token(4))] =
+        &effects[..]
+    else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(state.status, OrchestrationStatus::Pending);
+}
+
+#[test]
+fn all_calls_that_wait_for_one_look_up_are_answered() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(raise(), Origin::Client), false);
+    partition.submit(Token(2), message(raise(), Origin::Client), false);
+    partition.purge(Token(3), &instance());
+    assert!(matches!(partition.next_work(), Some(Work::Load(_))));
+    partition.on_loaded(&instance(), None);
+    let not_found = |token| (Token(token), Err(Rejection::NotFound));
+    assert_eq!(replies(&mut partition), [not_found(1), not_found(2), not_found(3)]);
+    assert!(partition.is_settled());
+    assert_eq!(partition.counts().entries, 0);
+}
+
+#[test]
+fn calls_while_the_first_turn_runs_see_a_living_instance() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    assert!(matches!(partition.next_work(), Some(Work::Turn(_))));
+    partition.submit(Token(2), message(start(2), Origin::Client), false);
+    partition.submit(Token(3), message(raise(), Origin::Client), false);
+    partition.purge(Token(4), &instance());
+    let pending = OrchestrationStatus::Pending;
+    let refused =
+        [(Token(2), Err(Rejection::AlreadyExists(pending))), (Token(4), Err(Rejection::NotEnded(pending)))];
+    assert_eq!(replies(&mut partition), refused);
+}
+
+#[test]
+fn a_start_that_is_in_a_record_comes_before_one_that_waits_for_the_look_up() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), false);
+    partition.receive(message(start(2), Origin::Remote { source: THERE, sequence: 1 }));
+    let record =
+        partition.commit().record.expect("what came from another partition needs no look-up to be accepted");
+    partition.on_durable(record.position);
+    assert!(matches!(partition.next_work(), Some(Work::Load(_))));
+    partition.on_loaded(&instance(), None);
+    let refused = Err(Rejection::AlreadyExists(OrchestrationStatus::Pending));
+    assert_eq!(replies(&mut partition), [(Token(1), refused)]);
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_again_once_the_first_is_durable() {
+    let mut partition = partition();
+    let first = message(start(1), Origin::Remote { source: THERE, sequence: 1 });
+    partition.receive(first.clone());
+    let record = partition.commit().record.unwrap();
+    partition.receive(first.clone());
+    assert!(acknowledged(&mut partition).is_empty(), "it is not durable yet");
+    partition.on_durable(record.position);
+    assert_eq!(acknowledged(&mut partition), [1, 1]);
+    partition.receive(first);
+    assert_eq!(acknowledged(&mut partition), [1]);
+}
+
+#[test]
+fn a_message_before_its_predecessors_is_not_taken() {
+    let mut partition = partition();
+    partition.receive(message(start(1), Origin::Remote { source: THERE, sequence: 2 }));
+    assert_eq!(acknowledged(&mut partition), [0]);
+    assert_eq!(partition.counts().entries, 0);
+}
+
+/// Runs the turn that the partition hands out next, with no code registered.
+fn take_turn(partition: &mut Partition) -> (InstanceId, Turn) {
+    let Some(Work::Turn(request)) = partition.next_work() else { panic!("there is a turn to run") };
+    let mut session = Session::new(Arc::default(), request.instance.clone(), 1000);
+    (request.instance, session.turn(request.batch, request.now))
+}
+
+/// What holds a start back must not outlive it, also when a message overtakes the turn that consumes the start.
+#[test]
+fn a_recovered_instance_is_not_held_by_a_start_that_was_consumed() {
+    let store = MemoryStore::new(2);
+    let mut partition = partition();
+    let (sender, held) = (instance(), instances().nth(1).unwrap());
+    let EventKind::ExecutionStarted(mut later) = start(2) else { unreachable!("it is a start") };
+    later.scheduled_start = Some(Timestamp::from_micros(3_600_000_000));
+    let to_held = |kind| TaskMessage { instance: held.clone(), ..message(kind, Origin::Client) };
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    partition.submit(Token(2), to_held(EventKind::ExecutionStarted(later)), true);
+    let first = partition.commit().record.unwrap();
+    partition.on_durable(first.position);
+    let terminated = EventKind::ExecutionTerminated { reason: "test".into(), recurse: false };
+    partition.submit(Token(3), to_held(terminated), false);
+    let (one, mut sends) = take_turn(&mut partition);
+    let (other, terminates) = take_turn(&mut partition);
+    assert_eq!((&one, &other), (&sender, &held));
+    sends.messages.push(TaskMessage { origin: Origin::Local, ..to_held(raise()) });
+    partition.on_turn(&sender, sends);
+    partition.on_turn(&held, terminates);
+    let second = partition.commit().record.unwrap();
+    let records = [first, second].map(|record| LogRecord {
+        partition: HERE,
+        position: record.position,
+        bytes: record.bytes,
+    });
+    store.append(&records).unwrap();
+
+    let mut recovered = bridge::recover_partition(&store, PartitionOptions::new(HERE, 2)).unwrap();
+    let (instance, turn) = take_turn(&mut recovered);
+    assert_eq!(
+        (&instance, turn.discarded),
+        (&held, 1),
+        "the message that came too late is discarded at once"
+    );
+}

@@ -1,0 +1,86 @@
+//! Invariant I6: memory does not grow with what is idle or over, and nobody starves.
+
+use steadfast_core::OrchestrationStatus;
+use steadfast_core::partition::PartitionCounts;
+use steadfast_testkit::{Schedule, SimulationOptions};
+
+use crate::scenarios::{hub, options};
+
+#[test]
+fn finished_and_waiting_instances_leave_no_entries() {
+    let mut hub = hub(|_| {}, options(true));
+    for n in 0..100 {
+        hub.start("three_steps", &format!("finished-{n}"), &n);
+        hub.start("patient", &format!("waiting-{n}"), &n);
+    }
+    hub.finish();
+    assert!(hub.counts().iter().all(|counts| *counts == PartitionCounts::default()), "{:?}", hub.counts());
+    assert_eq!(hub.state("waiting-7").unwrap().status, OrchestrationStatus::Running);
+    // What is forgotten is not lost.
+    hub.raise("waiting-7", "go", &3);
+    hub.finish();
+    assert_eq!(hub.state("waiting-7").unwrap().output.unwrap().as_str(), "20");
+}
+
+#[test]
+fn a_call_on_an_unknown_instance_leaves_no_entry() {
+    let mut hub = hub(|_| {}, options(true));
+    let requests = [hub.raise("nobody", "go", &1), hub.terminate("nobody", true), hub.purge("nobody")];
+    hub.finish();
+    for request in requests {
+        assert_eq!(hub.answer(request), Some(&Err(steadfast_core::partition::Rejection::NotFound)));
+    }
+}
+
+#[test]
+fn ten_thousand_generations_take_constant_memory_and_starve_nobody() {
+    let options = SimulationOptions { materialise_every: 50, ..SimulationOptions::default() };
+    let mut hub = hub(|_| {}, options);
+    hub.start("loop", "eternal", &10_000);
+    let mut largest = PartitionCounts::default();
+    let mut others = 0;
+    while hub.run_steps(500) {
+        let [counts] = hub.counts()[..] else { panic!("there is one partition") };
+        largest.entries = largest.entries.max(counts.entries);
+        largest.overlay_bytes = largest.overlay_bytes.max(counts.overlay_bytes);
+        if others < 20 {
+            hub.start("three_steps", &format!("other-{others}"), &1);
+            others += 1;
+        }
+    }
+    hub.finish();
+    assert_eq!(hub.state("eternal").unwrap().generation, 10_000);
+    // Those that ended stay until the next materialisation.
+    assert!(largest.entries <= 4 + others, "{largest:?}");
+    assert!(largest.overlay_bytes < 20_000, "{largest:?}");
+    let ended =
+        |hub: &mut steadfast_testkit::Simulation, id: &str| hub.state(id).unwrap().completed_at.unwrap();
+    for n in 0..others {
+        assert_eq!(hub.state(&format!("other-{n}")).unwrap().status, OrchestrationStatus::Completed);
+        assert!(ended(&mut hub, &format!("other-{n}")) <= ended(&mut hub, "eternal"));
+    }
+}
+
+#[test]
+fn no_more_sessions_stay_than_are_allowed() {
+    for resident_sessions_max in [0, 1, 3] {
+        let options = SimulationOptions {
+            resident_sessions_max,
+            schedule: Schedule::Random,
+            ..SimulationOptions::default()
+        };
+        let mut hub = hub(|_| {}, options);
+        for n in 0..20 {
+            hub.start("fan_out", &format!("wide-{n}"), &3);
+        }
+        let mut most = 0;
+        while hub.run_steps(1) {
+            let [counts] = hub.counts()[..] else { panic!("there is one partition") };
+            most = most.max(counts.resident_sessions);
+        }
+        hub.finish();
+        // Those whose turn is under way cannot go.
+        assert!(most <= 20 && most > 0, "{most}");
+        assert_eq!(hub.counts()[0].resident_sessions, 0);
+    }
+}
