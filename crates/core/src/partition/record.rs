@@ -78,7 +78,7 @@ impl LogEntry {
         match self {
             Self::Checkpoint(head) => {
                 check_number(head.consumed_upto)?;
-                head.settled.iter().try_for_each(|origin| check_origin(origin))?;
+                head.settled.iter().try_for_each(check_origin)?;
                 for (sequence, message) in &head.messages {
                     check_number(*sequence)?;
                     check_origin(&message.origin)?;
@@ -88,7 +88,7 @@ impl LogEntry {
                 check_number(*sequence)?;
                 check_origin(&message.origin)?;
             }
-            Self::Settled(origins) => origins.iter().try_for_each(|origin| check_origin(origin))?,
+            Self::Settled(origins) => origins.iter().try_for_each(check_origin)?,
             Self::Discarded { upto, .. } | Self::OutboxAcknowledged { upto, .. } => {
                 check_number(*upto)?;
             }

@@ -184,9 +184,7 @@ impl Partition {
         }
         entry.queue = kept;
         let still_held = entry.queue.iter().any(|queued| scheduled_start(&queued.message).is_some());
-        if !still_held
-            && let Some(at) = entry.held_until.take()
-        {
+        if !still_held && let Some(at) = entry.held_until.take() {
             self.held.remove(&(at, instance.clone()));
         }
     }
