@@ -21,7 +21,7 @@ use uuid::Uuid;
 /// let seattle = history.task_scheduled("greet", &"Seattle");
 /// history.task_failed(seattle, "no greeting today");
 /// let events = history.build();
-/// assert_eq!(events.len(), 10); // three turns, of which each has two brackets
+/// assert_eq!(events.len(), 11); // five events in three turns, of which each has two brackets
 /// assert_eq!((tokyo, seattle), (0, 1));
 /// steadfast_testkit::check_history(&events).unwrap();
 /// ```
