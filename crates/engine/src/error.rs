@@ -126,7 +126,12 @@ pub enum ClientError {
     /// ask for the instance's state before repeating a call that must not happen twice.
     #[error("the store failed while the call was under way; it may have taken effect")]
     Store(#[from] StoreError),
-    /// The partition that owns the instance is being rebuilt after an error and did not come back in time.
+    /// The partition was rebuilt while the call was under way. Whether it took effect is known now: ask for the
+    /// instance's state before repeating a call that must not happen twice.
+    #[error("the instance's partition was rebuilt while the call was under way; it may have taken effect")]
+    Interrupted,
+    /// The partition that owns the instance is being rebuilt after an error and did not come back in time. The call was
+    /// not made.
     #[error("the instance's partition is not available; try again later, the log of the program says why")]
     Unavailable,
 }

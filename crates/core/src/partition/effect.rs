@@ -35,6 +35,8 @@ pub enum Rejection {
     Ended(OrchestrationStatus),
     /// A purge: the instance has not ended.
     NotEnded(OrchestrationStatus),
+    /// What is stored of the instance cannot be read; says what is wrong with it.
+    Damaged(String),
 }
 
 /// An activity that is to be run. At least once: after a crash it is handed out again unless its result is durable.

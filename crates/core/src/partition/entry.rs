@@ -142,6 +142,14 @@ impl Entry {
             || self.queue.iter().any(|queued| queued.is_start())
     }
 
+    /// What is wrong with the stored instance, if it could not be read.
+    pub(super) fn damage(&self) -> Option<String> {
+        match (&self.presence, &self.parked) {
+            (Presence::Unknown, Some(ParkReason::Damaged(problem))) => Some(problem.clone()),
+            _ => None,
+        }
+    }
+
     /// Where the message with that number is in the queue, or where it would have to be: the queue is always in the
     /// order of the numbers.
     pub(super) fn queue_place(&self, sequence: u64) -> Result<usize, usize> {

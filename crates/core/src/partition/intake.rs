@@ -101,7 +101,10 @@ impl Partition {
         }
         let Some(entry) = self.entries.get(instance) else { return };
         let verdict = match (&entry.presence, entry.live_status()) {
-            (Presence::Unknown, _) => return,
+            (Presence::Unknown, _) => match entry.damage() {
+                Some(problem) => Err(Rejection::Damaged(problem)),
+                None => return,
+            },
             (_, Some(status)) => Err(Rejection::NotEnded(status)),
             (Presence::Absent, None) => Err(Rejection::NotFound),
             (Presence::Present(_), None) => Ok(Accepted::Purged),
@@ -187,6 +190,9 @@ impl Partition {
         let unknown = matches!(entry.presence, Presence::Unknown);
         let queued = Queued { sequence, logged: false, stored: false, unverified: None, message };
         match token {
+            Some(token) if let Some(problem) = entry.damage() => {
+                self.immediate.push(Effect::Reply(token, Err(Rejection::Damaged(problem))));
+            }
             Some(token) if unknown => entry.queue.push_back(Queued { unverified: Some(token), ..queued }),
             Some(token) => {
                 self.verify(instance, queued, token);

@@ -2,6 +2,7 @@
 
 use smol_str::SmolStr;
 
+use super::effect::{Effect, Rejection};
 use super::entry::{Entry, HistoryPiece, Presence, Queued, RunningBatch, SessionPhase};
 use super::intake::can_be_consumed;
 use super::machine::Partition;
@@ -168,6 +169,26 @@ impl Partition {
         }
         self.run_purges(instance);
         self.mark_ready(instance);
+        self.forget_if_clean(instance);
+    }
+
+    /// A load found that the instance cannot be read. It takes no turns in this process, and clients are told so;
+    /// messages that were accepted before that was known are kept.
+    pub fn on_damaged(&mut self, instance: &InstanceId, problem: &str) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        entry.loading = false;
+        entry.parked = Some(ParkReason::Damaged(problem.to_owned()));
+        let rejected = || Err(Rejection::Damaged(problem.to_owned()));
+        for mut queued in std::mem::take(&mut entry.queue) {
+            match queued.unverified.take() {
+                Some(token) => self.immediate.push(Effect::Reply(token, rejected())),
+                None => entry.queue.push_back(queued),
+            }
+        }
+        let purges = std::mem::take(&mut self.purges);
+        let (mine, others): (Vec<_>, Vec<_>) = purges.into_iter().partition(|(id, _)| id == instance);
+        self.purges = others;
+        self.immediate.extend(mine.into_iter().map(|(_, token)| Effect::Reply(token, rejected())));
         self.forget_if_clean(instance);
     }
 

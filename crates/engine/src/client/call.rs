@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use steadfast_core::partition::{Accepted, Rejection};
 use steadfast_core::{InstanceId, PartitionId};
+use steadfast_store::StoreError;
 use tokio::sync::oneshot;
 
 use super::Client;
@@ -28,7 +29,7 @@ impl Client {
             Ok(Ok(accepted)) => Ok(accepted),
             Ok(Err(error)) => Err(call_error(instance, error)),
             Err(_) if self.shared.routes.is_closed() => Err(ClientError::HubClosed),
-            Err(_) => Err(ClientError::Unavailable),
+            Err(_) => Err(ClientError::Interrupted),
         }
     }
 
@@ -102,5 +103,8 @@ fn call_error(instance: &InstanceId, error: CallError) -> ClientError {
         CallError::Rejected(Rejection::NotFound) => ClientError::InstanceNotFound { id },
         CallError::Rejected(Rejection::Ended(status)) => ClientError::NotRunning { id, status },
         CallError::Rejected(Rejection::NotEnded(status)) => ClientError::NotEnded { id, status },
+        CallError::Rejected(Rejection::Damaged(problem)) => {
+            ClientError::Store(StoreError::Corrupt { place: format!("instance '{id}'"), problem })
+        }
     }
 }

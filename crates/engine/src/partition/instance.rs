@@ -1,13 +1,15 @@
 //! The instance actor: one resident instance, its session, and nothing else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use steadfast_core::partition::{ParkReason, SessionSource, TurnRequest};
 use steadfast_core::turn::{Session, Turn};
-use steadfast_core::{InstanceId, TaskMessage};
+use steadfast_core::{FailureDetails, InstanceId, TaskMessage};
 use steadfast_store::bridge;
 
 use super::actor::PartitionActor;
-use super::messages::TurnDone;
+use super::messages::{TurnDone, TurnPanicked};
 
 /// Runs the turns of one instance on its partition's thread. It does no IO and ends when the partition drops its
 /// address.
@@ -30,9 +32,16 @@ impl Handler<RunTurn> for InstanceActor {
     type Result = ();
 
     fn handle(&mut self, RunTurn(request): RunTurn, _context: &mut Self::Context) {
-        let outcome = self.run(request);
+        let instance = self.instance.clone();
         // At most one turn of an instance is under way, so the bound of the partition's mailbox is not in question.
-        self.partition.do_send(TurnDone { instance: self.instance.clone(), outcome });
+        // Panics of user code do not come this far.
+        match catch_unwind(AssertUnwindSafe(|| self.run(request))) {
+            Ok(outcome) => self.partition.do_send(TurnDone { instance, outcome }),
+            Err(panic) => {
+                let problem = format!("{instance}: {}", FailureDetails::from_panic(&*panic));
+                self.partition.do_send(TurnPanicked(problem));
+            }
+        }
     }
 }
 

@@ -122,6 +122,12 @@ pub(super) struct TurnDone {
     pub(super) outcome: Result<Turn, (Vec<TaskMessage>, ParkReason)>,
 }
 
+/// From an instance actor: the kernel panicked, which is a bug, in a turn of this instance. What the turn had changed
+/// cannot be trusted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct TurnPanicked(pub(super) String);
+
 /// From the dispatcher.
 #[derive(Message)]
 #[rtype(result = "()")]

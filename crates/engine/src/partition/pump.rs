@@ -5,11 +5,13 @@ use std::time::Duration;
 use actix::{AsyncContext, Context, Handler};
 use steadfast_core::partition::{Effect, SessionSource, TurnRequest, Work};
 use steadfast_core::turn::Session;
-use steadfast_store::LogRecord;
+use steadfast_store::{LogRecord, StoreError};
 
 use super::actor::{PartitionActor, PendingRead};
 use super::instance::{self, RunTurn};
-use super::messages::{ActivityResults, Appended, Loaded, Materialised, PartitionMessage, TurnDone};
+use super::messages::{
+    ActivityResults, Appended, Loaded, Materialised, PartitionMessage, TurnDone, TurnPanicked,
+};
 use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
 
 /// How long due timers are left alone while the materialiser is behind.
@@ -230,6 +232,14 @@ impl Handler<TurnDone> for PartitionActor {
     }
 }
 
+impl Handler<TurnPanicked> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, panicked: TurnPanicked, context: &mut Context<Self>) {
+        self.fail(&StoreError::Io { doing: "running a turn", problem: panicked.0 }, context);
+    }
+}
+
 impl Handler<ActivityResults> for PartitionActor {
     type Result = ();
 
@@ -278,6 +288,12 @@ impl Handler<Loaded> for PartitionActor {
         match loaded.outcome {
             Ok(found) => {
                 self.machine.on_loaded(&loaded.instance, found);
+                self.pump(context);
+            }
+            // What is wrong with one instance concerns no other.
+            Err(StoreError::Corrupt { place, problem }) => {
+                tracing::error!(instance = %loaded.instance, place, problem, "the instance cannot be read");
+                self.machine.on_damaged(&loaded.instance, &problem);
                 self.pump(context);
             }
             Err(error) => self.fail(&error, context),

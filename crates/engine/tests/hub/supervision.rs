@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use steadfast_core::{OrchestrationStatus, PartitionId, Timestamp};
+use steadfast_core::{InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp};
 use steadfast_engine::{Client, ClientError, Clock, HubOptions, SystemClock};
-use steadfast_store::{Fault, FaultPoint, MemoryStore, Operation, StoreError};
+use steadfast_store::{
+    Fault, FaultPoint, HistoryChange, InstanceChange, InstanceWrite, Materialisation, MemoryStore, Operation,
+    Store, StoreError,
+};
 
 use crate::support::{
     GatedStore, STEPS, WAITER, echo, end_of, fence, history_of, hub, hub_on, id_in, ids_in, soon, steps,
@@ -32,7 +35,7 @@ async fn start_for_certain(client: &Client, id: &str) {
     loop {
         match client.start_with(STEPS, 4, with_id(id)).await.map(|_| ()) {
             Ok(()) | Err(ClientError::AlreadyExists { .. }) => return,
-            Err(ClientError::Store(_) | ClientError::Unavailable) => {
+            Err(ClientError::Store(_) | ClientError::Interrupted | ClientError::Unavailable) => {
                 if client.state(id).await.is_ok() {
                     return;
                 }
@@ -189,12 +192,12 @@ async fn a_panic_in_a_partition_is_survived_by_a_rebuild() {
         // A call that reaches the actor while it is going down is not the one that makes it panic.
         while armed.load(Ordering::SeqCst) {
             let outcome = soon("the answer", client.suspend(&sick, "it panics")).await;
-            assert!(matches!(outcome, Err(ClientError::Unavailable)), "{outcome:?}");
+            assert!(matches!(outcome, Err(ClientError::Interrupted)), "{outcome:?}");
         }
     }
     for id in [&sick, &well] {
         while let Err(error) = soon("the answer", client.raise_event(id, "go", "on")).await {
-            assert!(matches!(error, ClientError::Unavailable), "{error}");
+            assert!(matches!(error, ClientError::Interrupted), "{error}");
         }
         assert_eq!(end_of(&client, id).await.status, OrchestrationStatus::Completed);
     }
@@ -279,4 +282,42 @@ async fn fence_by_list(client: &Client) {
     for _ in 0..5 {
         soon("a page", client.list(&Default::default())).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_instance_is_a_typed_error_for_its_callers_and_concerns_no_other() {
+    let store = MemoryStore::new(1);
+    let damaged = InstanceWrite {
+        instance: InstanceId::parse("damaged").unwrap(),
+        reflects: Position(0),
+        change: InstanceChange::Put {
+            state: Arc::from(&[0xff; 40][..]),
+            history: HistoryChange::Replace(Arc::from(&[][..])),
+            history_events: 0,
+            fresh: true,
+            ended: false,
+        },
+    };
+    let batch = Materialisation { instances: vec![damaged], ..Materialisation::default() };
+    store.materialise(PartitionId(0), &batch).unwrap();
+    let hub = hub_on(&store).register(waiter()).start().await.unwrap();
+    let client = hub.client();
+    client.start_with(WAITER, (), with_id("sound")).await.unwrap();
+    for _ in 0..2 {
+        let calls = [
+            client.raise_event("damaged", "go", "on").await,
+            client.start_with(WAITER, (), with_id("damaged")).await.map(|_| ()),
+            client.purge("damaged").await,
+            client.state("damaged").await.map(|_| ()),
+        ];
+        for outcome in calls {
+            let Err(ClientError::Store(StoreError::Corrupt { place, .. })) = outcome else {
+                panic!("{outcome:?}")
+            };
+            assert!(place.contains("damaged"), "{place}");
+        }
+    }
+    client.raise_event("sound", "go", "on").await.unwrap();
+    assert_eq!(end_of(&client, "sound").await.status, OrchestrationStatus::Completed);
+    stop(hub).await;
 }
