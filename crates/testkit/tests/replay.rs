@@ -1,4 +1,5 @@
 //! Histories written by hand, and what the replay tester says of them.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -75,7 +75,9 @@ impl Simulation {
             let link = (node.partition.id(), id);
             if link.0 != id {
                 let messages = node.partition.unacknowledged(id);
-                messages.into_iter().for_each(|message| self.network.send(link, Packet::Message(message)));
+                messages
+                    .into_iter()
+                    .for_each(|message| self.network.send(link, Packet::Message(Box::new(message))));
             }
         }
     }

@@ -10,7 +10,7 @@ use super::options::SimulationOptions;
 
 #[derive(Debug, Clone)]
 pub(super) enum Packet {
-    Message(TaskMessage),
+    Message(Box<TaskMessage>),
     Acknowledgement(u64),
 }
 

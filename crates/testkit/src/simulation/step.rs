@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use steadfast_core::partition::{Effect, Work};
 use steadfast_core::{PartitionId, Position};
-use steadfast_store::{LogRecord, Store, bridge};
+use steadfast_store::{InstanceChange, LogRecord, Store, bridge};
 
 use super::Simulation;
 use super::network::{Link, Packet};
@@ -136,7 +136,11 @@ impl Simulation {
         self.resends += 1;
         assert!(self.resends < 200 || again.is_empty(), "{} messages are never acknowledged", again.len());
         let any = !again.is_empty();
-        again.into_iter().for_each(|(link, message)| self.network.send(link, Packet::Message(message)));
+        let lossy = self.options.lost > 0 || self.options.reordered > 0;
+        assert!(lossy || !any, "{} messages were not sent again after a recovery", again.len());
+        again
+            .into_iter()
+            .for_each(|(link, message)| self.network.send(link, Packet::Message(Box::new(message))));
         any
     }
 
@@ -276,7 +280,7 @@ impl Simulation {
             Some(Effect::Reply(token, answer)) => self.client.on_reply(token, answer),
             Some(Effect::State(token, state)) => drop(self.states.insert(token, state)),
             Some(Effect::Dispatch(task)) => self.activities.waiting.push((id, task)),
-            Some(Effect::Send(to, message)) => self.network.send((id, to), Packet::Message(*message)),
+            Some(Effect::Send(to, message)) => self.network.send((id, to), Packet::Message(message)),
             Some(Effect::Acknowledge(to, upto)) => self.network.send((id, to), Packet::Acknowledgement(upto)),
             Some(Effect::Materialise(capture)) => it.captures.push_back(capture),
             Some(Effect::Release(_) | Effect::Started(_) | Effect::Ended(..)) | None => {}
@@ -291,7 +295,7 @@ impl Simulation {
         match packet {
             Packet::Message(message) => {
                 node.note_received(&message);
-                node.partition.receive(message);
+                node.partition.receive(*message);
             }
             Packet::Acknowledgement(upto) => node.partition.on_acknowledged(from, upto),
         }
@@ -316,7 +320,14 @@ impl Simulation {
         let it = &mut self.nodes[node];
         let Some(capture) = it.captures.pop_front() else { return };
         assert!(it.captures.is_empty(), "one materialisation at a time");
-        let written = self.store.materialise(it.partition.id(), &bridge::materialisation(&capture));
+        let batch = bridge::materialisation(&capture);
+        let current = self.store.reopen();
+        for write in &batch.instances {
+            let is_fresh = matches!(write.change, InstanceChange::Put { fresh: true, .. });
+            let known = current.load_instance(&write.instance).is_ok_and(|stored| stored.is_some());
+            assert!(!is_fresh || !known, "{} is said to be fresh, and is stored", write.instance);
+        }
+        let written = self.store.materialise(it.partition.id(), &batch);
         match written {
             Ok(()) => {
                 it.partition.on_materialised(capture.upto);

@@ -153,8 +153,7 @@ fn pieces(store: &MemoryStore) -> Vec<(String, usize)> {
         sink.lock().unwrap().push((piece.to_owned(), bytes.len()));
     });
     read_all(&Tampered { store: store.clone(), tamper }).unwrap();
-    let pieces = seen.lock().unwrap().clone();
-    pieces
+    std::mem::take(&mut seen.lock().unwrap())
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! The kernel and a store together, as a whole hub in virtual time: what the runtime promises, wherever it is stopped.
+#![allow(clippy::unwrap_used)]
 
 mod crash_everywhere;
 mod damage;
