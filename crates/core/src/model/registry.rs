@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
@@ -65,8 +66,8 @@ pub struct DuplicateRegistration {
 /// Which code runs under which name and version.
 #[derive(Default, Clone)]
 pub struct Registry {
-    orchestrations: HashMap<SmolStr, BTreeMap<SmolStr, OrchestrationFn>>,
-    activities: HashMap<SmolStr, BTreeMap<SmolStr, ActivityFn>>,
+    orchestrations: ByVersion<OrchestrationFn>,
+    activities: ByVersion<ActivityFn>,
 }
 
 /// Something that can be put into a [`Registry`]: what the attributes make, and what [`orchestration`] and
@@ -129,7 +130,7 @@ impl Registry {
     }
 }
 
-type ByVersion<F> = HashMap<SmolStr, BTreeMap<SmolStr, F>>;
+type ByVersion<F> = HashMap<SmolStr, BTreeMap<SmolStr, F>, FixedState>;
 
 fn add<F>(
     what: &'static str,

@@ -14,7 +14,7 @@ use crate::codec;
 use crate::event::{EventKind, HistoryEvent};
 use crate::ids::{InstanceId, PartitionId, Position};
 use crate::message::{ActivityId, Origin, TaskMessage, TimerKey};
-use crate::state::InstanceState;
+use crate::state::{InstanceState, OrchestrationStatus};
 
 /// Room for activities in one record's share of [`ActivityId`]s, in bits: sixteen million.
 const ACTIVITIES_PER_RECORD_BITS: u32 = 24;
@@ -58,6 +58,7 @@ impl Partition {
             state.custom_status = Some(status.clone());
         }
         let ended = state.status.is_terminal();
+        self.any_terminated |= state.status == OrchestrationStatus::Terminated;
         entry.changed_at = position;
         self.dirty(instance, at).history.extend_from_slice(bytes);
         self.overlay_bytes += bytes.len();

@@ -76,6 +76,9 @@ impl Partition {
     /// makes work void: what a completed orchestration asked for is still done.
     pub fn is_activity_wanted(&mut self, id: ActivityId) -> bool {
         let Some(unfinished) = self.activities.get(&id) else { return false };
+        if !self.any_terminated {
+            return true;
+        }
         let state = self.entries.get(&unfinished.task.instance).and_then(Entry::state);
         let terminated = state.is_some_and(|state| {
             state.execution == unfinished.task.execution

@@ -92,6 +92,8 @@ pub struct Partition {
     /// No further turn begins in this process.
     pub(super) closing: bool,
     materialise_wanted: bool,
+    /// An instance was terminated since this partition was built: only then can activities have become void.
+    pub(super) any_terminated: bool,
 }
 
 #[derive(Debug)]
@@ -163,6 +165,7 @@ impl Partition {
             draining: false,
             closing: false,
             materialise_wanted: false,
+            any_terminated: false,
         };
         partition.open_record(last.next());
         partition

@@ -17,6 +17,7 @@ use steadfast_core::{
     Timestamp,
 };
 use steadfast_store::Store;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -119,8 +120,10 @@ impl Client {
         };
         let execution = Some(started.execution);
         let message = self.message(&instance, execution, EventKind::ExecutionStarted(Box::new(started)));
-        self.call(&instance, Call::Message { message: Box::new(message), fresh_id }).await?;
-        Ok(Run::new(self.clone(), instance))
+        let (watch, end) = oneshot::channel();
+        let call = Call::Message { message: Box::new(message), fresh_id, watch: Some(watch) };
+        self.call(&instance, call).await?;
+        Ok(Run::new(self.clone(), instance, end))
     }
 
     /// Sends an event to an instance. It is kept until the orchestration waits for an event of that name.
@@ -174,7 +177,9 @@ impl Client {
     async fn send(&self, instance: &str, kind: EventKind) -> Result<(), ClientError> {
         let instance = InstanceId::parse(instance)?;
         let message = Box::new(self.message(&instance, None, kind));
-        self.call(&instance, Call::Message { message, fresh_id: false }).await.map(|_: Accepted| ())
+        self.call(&instance, Call::Message { message, fresh_id: false, watch: None })
+            .await
+            .map(|_: Accepted| ())
     }
 
     fn message(&self, instance: &InstanceId, execution: Option<ExecutionId>, kind: EventKind) -> TaskMessage {

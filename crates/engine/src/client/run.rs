@@ -1,25 +1,33 @@
 //! A started instance.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use steadfast_core::failure::kinds;
 use steadfast_core::{FailureDetails, InstanceId, InstanceState, OrchestrationStatus, Payload};
+use tokio::sync::oneshot;
 
 use super::Client;
 use crate::error::ClientError;
-use crate::partition::WaitFor;
+use crate::partition::{CallError, WaitFor};
+
+/// Gets the state of an instance when it ends.
+type EndWatch = oneshot::Receiver<Result<Option<Arc<InstanceState>>, CallError>>;
 
 /// A started instance whose result is an `O`. Dropping it does not touch the instance.
 pub struct Run<O> {
     client: Client,
     instance: InstanceId,
+    /// Told at the end of the instance; taken by the first who waits for it.
+    end: Mutex<Option<EndWatch>>,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Run<O> {
-    pub(super) fn new(client: Client, instance: InstanceId) -> Self {
-        Self { client, instance, output: PhantomData }
+    pub(super) fn new(client: Client, instance: InstanceId, end: EndWatch) -> Self {
+        Self { client, instance, end: Mutex::new(Some(end)), output: PhantomData }
     }
 
     /// The instance's id.
@@ -48,6 +56,13 @@ impl<O> Run<O> {
     /// # Errors
     /// [`ClientError::InstanceNotFound`] when it was purged.
     pub async fn wait_for_completion(&self) -> Result<InstanceState, ClientError> {
+        let end = self.end.lock().take();
+        if let Some(end) = end
+            && let Ok(Ok(Some(state))) = end.await
+        {
+            return Ok(Arc::unwrap_or_clone(state));
+        }
+        // It was waited for before, or its partition was rebuilt: ask.
         self.client.wait(&self.instance, WaitFor::End, None).await
     }
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use actix::{Actor, Addr, AsyncContext, Context, SpawnHandle};
 use foldhash::fast::FixedState;
 use steadfast_core::model::Registry;
-use steadfast_core::partition::{Accepted, ActivityTask, Partition, Token};
+use steadfast_core::partition::{ActivityTask, Partition, Token};
 use steadfast_core::{InstanceId, PartitionId, Timestamp};
 use steadfast_store::StoreError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use super::calls::Waiting;
+use super::calls::{PendingCall, Waiting};
 use super::dispatcher::Dispatcher;
 use super::instance::InstanceActor;
-use super::messages::{Answer, Resend, Submit};
+use super::messages::{Resend, Submit};
 use crate::clock::Clock;
 use crate::hub::Routes;
 use crate::options::HubOptions;
@@ -48,7 +48,7 @@ pub(crate) struct PartitionActor {
     pub(super) shared: PartitionContext,
     pub(super) instances: HashMap<InstanceId, Addr<InstanceActor>, FixedState>,
     /// Clients that wait for what they asked to become durable.
-    pub(super) calls: HashMap<Token, (Answer<Accepted>, OwnedSemaphorePermit), FixedState>,
+    pub(super) calls: HashMap<Token, PendingCall, FixedState>,
     pub(super) reads: HashMap<Token, PendingRead, FixedState>,
     pub(super) waiters: HashMap<InstanceId, Vec<Waiting>, FixedState>,
     pub(super) next_token: u64,
@@ -150,8 +150,8 @@ impl PartitionActor {
         // Callers wait for the new actor from now on.
         self.shared.routes.clear(self.machine.id());
         tracing::error!(partition = %self.machine.id(), %error, "the partition stops and is rebuilt from the store");
-        for (_, (answer, _permit)) in self.calls.drain() {
-            let _ = answer.send(Err(super::messages::CallError::Store(error.clone())));
+        for (_, call) in self.calls.drain() {
+            let _ = call.answer.send(Err(super::messages::CallError::Store(error.clone())));
         }
         for (_, read) in self.reads.drain() {
             if let PendingRead::Release(release) = read {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::{AsyncContext, Context, Handler};
 use steadfast_core::partition::{Accepted, Rejection, Token};
 use steadfast_core::{InstanceId, InstanceState, OrchestrationStatus};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::actor::{PartitionActor, PendingRead, Stopping};
 use super::messages::{
@@ -18,6 +19,14 @@ pub(super) struct Waiting {
     token: Token,
     wait_for: WaitFor,
     answer: Answer<Option<Arc<InstanceState>>>,
+}
+
+/// A client call that waits for what it asked to become durable.
+pub(super) struct PendingCall {
+    pub(super) answer: Answer<Accepted>,
+    pub(super) _permit: OwnedSemaphorePermit,
+    /// A wait that begins when the call is accepted.
+    watch: Option<Wait>,
 }
 
 impl WaitFor {
@@ -51,18 +60,30 @@ impl PartitionActor {
     pub(super) fn submit(&mut self, submit: Submit) {
         let Submit { call, answer, permit } = submit;
         let token = self.token();
-        self.calls.insert(token, (answer, permit));
+        let mut pending = PendingCall { answer, _permit: permit, watch: None };
         self.machine.set_now(self.shared.clock.now());
         match call {
-            Call::Message { message, fresh_id } => self.machine.submit(token, *message, fresh_id),
-            Call::Purge(instance) => self.machine.purge(token, &instance),
+            Call::Message { message, fresh_id, watch } => {
+                let instance = || message.instance.clone();
+                pending.watch =
+                    watch.map(|answer| Wait { instance: instance(), wait_for: WaitFor::End, answer });
+                self.calls.insert(token, pending);
+                self.machine.submit(token, *message, fresh_id);
+            }
+            Call::Purge(instance) => {
+                self.calls.insert(token, pending);
+                self.machine.purge(token, &instance);
+            }
         }
     }
 
     pub(super) fn reply(&mut self, token: Token, outcome: Result<Accepted, Rejection>) {
-        if let Some((answer, _permit)) = self.calls.remove(&token) {
-            let _ = answer.send(outcome.map_err(CallError::Rejected));
+        let Some(PendingCall { answer, watch, .. }) = self.calls.remove(&token) else { return };
+        // The end of an instance is an effect of the same record or a later one, so it can't have been missed.
+        if let Some(wait) = watch.filter(|_| outcome.is_ok()) {
+            self.let_wait(token, wait);
         }
+        let _ = answer.send(outcome.map_err(CallError::Rejected));
     }
 
     /// An instance's state is known (and durable): answers the client that asked, or lets it wait.
@@ -82,6 +103,15 @@ impl PartitionActor {
         // Clients that have given up leave their place to others.
         waiting.retain(|waiting| !waiting.answer.is_closed());
         waiting.push(Waiting { token, wait_for, answer });
+    }
+
+    /// The instance leaves memory: so do the places of clients that no longer wait for it.
+    pub(super) fn forget_absent_waiters(&mut self, instance: &InstanceId) {
+        let Some(waiting) = self.waiters.get_mut(instance) else { return };
+        waiting.retain(|waiting| !waiting.answer.is_closed());
+        if waiting.is_empty() {
+            self.waiters.remove(instance);
+        }
     }
 
     /// Takes a client back that waits; none if it was told already.

@@ -34,8 +34,14 @@ pub(crate) struct Submit {
 
 /// What a client call changes.
 pub(crate) enum Call {
-    /// A message to an instance; `fresh_id` when nobody can have used the id before.
-    Message { message: Box<TaskMessage>, fresh_id: bool },
+    /// A message to an instance.
+    Message {
+        message: Box<TaskMessage>,
+        /// Nobody can have used the instance id before.
+        fresh_id: bool,
+        /// Gets the state when the instance ends, if the message is accepted.
+        watch: Option<Answer<Option<Arc<InstanceState>>>>,
+    },
     /// Remove an instance that has ended.
     Purge(InstanceId),
 }

@@ -54,6 +54,7 @@ impl PartitionActor {
             }
             Work::Evict(instance) => {
                 self.instances.remove(&instance);
+                self.forget_absent_waiters(&instance);
             }
             Work::Turn(request) => self.run_turn(request, context),
         }
