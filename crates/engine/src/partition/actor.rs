@@ -62,6 +62,8 @@ pub(crate) struct PartitionActor {
     pub(super) materialise_tick: Option<SpawnHandle>,
     pub(super) stopping: Option<Stopping>,
     pub(super) failed: bool,
+    /// A pump is on its way through the mailbox.
+    pub(super) pump_due: bool,
     guard: FailureGuard,
 }
 
@@ -119,6 +121,7 @@ impl PartitionActor {
             materialise_tick: None,
             stopping: None,
             failed: false,
+            pump_due: false,
             guard,
         }
     }

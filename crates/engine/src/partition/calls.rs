@@ -51,7 +51,7 @@ impl Handler<Submit> for PartitionActor {
         } else {
             self.submit(submit);
         }
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -174,7 +174,7 @@ impl Handler<Wait> for PartitionActor {
 
     fn handle(&mut self, wait: Wait, context: &mut Context<Self>) {
         self.read_state(wait, context);
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -196,7 +196,7 @@ impl Handler<StateRead> for PartitionActor {
                 let _ = wait.answer.send(Err(CallError::Store(error)));
             }
         }
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -211,7 +211,7 @@ impl Handler<HistoryRead> for PartitionActor {
                 let _ = read.answer.send(Ok(Vec::new()));
             }
         }
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -222,7 +222,7 @@ impl Handler<OverlayRead> for PartitionActor {
         let token = self.token();
         let page = self.machine.read_overlay(token, &read.prefix, read.after.as_ref(), read.limit);
         self.release_later(token, page, read.answer);
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -247,7 +247,7 @@ impl Handler<PartitionMessage> for PartitionActor {
             }
             PartitionMessage::Acknowledged { receiver, upto } => self.machine.on_acknowledged(receiver, upto),
         }
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -288,6 +288,6 @@ impl Handler<Stop> for PartitionActor {
             }
             actor.pump(context);
         });
-        self.pump(context);
+        self.pump_soon(context);
     }
 }

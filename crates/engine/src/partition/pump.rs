@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{AsyncContext, Context, Handler, Message};
 use steadfast_core::partition::{Effect, SessionSource, TurnRequest, Work};
 use steadfast_core::turn::Session;
 use steadfast_store::{LogRecord, StoreError};
@@ -17,7 +17,28 @@ use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
 /// How long due timers are left alone while the materialiser is behind.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(20);
 
+/// Hands out work and commits, once for all messages that came in before.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Pump;
+
+impl Handler<Pump> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _pump: Pump, context: &mut Context<Self>) {
+        self.pump_due = false;
+        self.pump(context);
+    }
+}
+
 impl PartitionActor {
+    /// Pumps when the messages that are in the mailbox now have been handled, so that they share a pass.
+    pub(super) fn pump_soon(&mut self, context: &Context<Self>) {
+        if !std::mem::replace(&mut self.pump_due, true) {
+            context.address().do_send(Pump);
+        }
+    }
+
     pub(super) fn pump(&mut self, context: &mut Context<Self>) {
         if self.failed {
             return;
@@ -201,7 +222,7 @@ impl PartitionActor {
             self.machine.set_now(self.shared.clock.now());
             self.machine.tick();
         }
-        self.pump(context);
+        self.pump_soon(context);
     }
 
     fn stop_if_done(&mut self, context: &mut Context<Self>) {
@@ -229,7 +250,7 @@ impl Handler<TurnDone> for PartitionActor {
                 self.machine.on_parked(&done.instance, batch, reason);
             }
         }
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -250,7 +271,7 @@ impl Handler<ActivityResults> for PartitionActor {
             self.running_activities = self.running_activities.saturating_sub(1);
             self.machine.complete_activity(id, outcome);
         }
-        self.pump(context);
+        self.pump_soon(context);
     }
 }
 
@@ -261,7 +282,7 @@ impl Handler<Appended> for PartitionActor {
         match appended.outcome {
             Ok(()) => {
                 self.machine.on_durable(appended.position);
-                self.pump(context);
+                self.pump_soon(context);
             }
             Err(error) => self.fail(&error, context),
         }
@@ -275,7 +296,7 @@ impl Handler<Materialised> for PartitionActor {
         match materialised.outcome {
             Ok(()) => {
                 self.machine.on_materialised(materialised.upto);
-                self.pump(context);
+                self.pump_soon(context);
             }
             Err(error) => self.fail(&error, context),
         }
@@ -289,13 +310,13 @@ impl Handler<Loaded> for PartitionActor {
         match loaded.outcome {
             Ok(found) => {
                 self.machine.on_loaded(&loaded.instance, found);
-                self.pump(context);
+                self.pump_soon(context);
             }
             // What is wrong with one instance concerns no other.
             Err(StoreError::Corrupt { place, problem }) => {
                 tracing::error!(instance = %loaded.instance, place, problem, "the instance cannot be read");
                 self.machine.on_damaged(&loaded.instance, &problem);
-                self.pump(context);
+                self.pump_soon(context);
             }
             Err(error) => self.fail(&error, context),
         }
