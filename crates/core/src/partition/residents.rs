@@ -8,6 +8,9 @@ use super::turns::Work;
 use crate::ids::InstanceId;
 use crate::time::Timestamp;
 
+/// The table of entries is not made smaller than for this many.
+const ENTRIES_KEPT: usize = 4096;
+
 /// A least-recently-used order with lazy deletion: each use appends, and a place that a later use has overtaken is
 /// skipped when it comes to the front.
 #[derive(Debug, Default)]
@@ -56,6 +59,9 @@ impl Partition {
                 self.evict(&instance);
             }
         }
+        if self.residents.order.len() < self.residents.order.capacity() / 8 {
+            self.residents.order.shrink_to(self.residents.order.capacity() / 2);
+        }
         // Without evictions the overtaken places would pile up behind a front that stays.
         if self.residents.order.len() > 4 * self.residents.count + 1024 {
             let entries = &self.entries;
@@ -86,6 +92,10 @@ impl Partition {
     pub(super) fn forget_if_clean(&mut self, instance: &InstanceId) {
         if self.entries.get(instance).is_some_and(|entry| entry.is_forgettable()) {
             self.entries.remove(instance);
+            // A crowd that has gone must not keep its memory. Halving makes this rare.
+            if self.entries.len() < self.entries.capacity() / 8 && self.entries.capacity() > ENTRIES_KEPT {
+                self.entries.shrink_to(self.entries.capacity() / 2);
+            }
         }
     }
 }

@@ -75,6 +75,9 @@ impl PartitionActor {
             }
             Work::Evict(instance) => {
                 self.instances.remove(&instance);
+                if self.instances.len() < self.instances.capacity() / 8 {
+                    self.instances.shrink_to(self.instances.capacity() / 2);
+                }
                 self.forget_absent_waiters(&instance);
             }
             Work::Turn(request) => self.run_turn(request, context),
