@@ -40,17 +40,10 @@ fn message(kind: EventKind) -> TaskMessage {
 }
 
 fn start(steps: u32) -> TaskMessage {
-    message(EventKind::ExecutionStarted(Box::new(ExecutionStarted {
-        name: "chain".into(),
-        version: "".into(),
-        input: Payload::encode(&steps).expect("a number has a JSON form"),
-        execution: ExecutionId::new(uuid::Uuid::from_u128(7)),
-        parent: None,
-        tags: Default::default(),
-        scheduled_start: None,
-        generation: 0,
-        carried_events: Vec::new(),
-    })))
+    let input = Payload::encode(&steps).expect("a number has a JSON form");
+    let execution = ExecutionId::new(uuid::Uuid::from_u128(7));
+    let started = ExecutionStarted::new("chain".into(), "".into(), input, execution);
+    message(EventKind::ExecutionStarted(Box::new(started)))
 }
 
 fn completed(step: u32) -> TaskMessage {

@@ -2,7 +2,7 @@
 
 use smol_str::SmolStr;
 
-use crate::event::{EventKind, SubOrchestrationCreated};
+use crate::event::{ActivityOptions, EventKind, SubOrchestrationCreated};
 use crate::failure::FailureDetails;
 use crate::ids::InstanceId;
 use crate::payload::Payload;
@@ -28,6 +28,8 @@ pub enum ActionKind {
         version: SmolStr,
         /// Its input.
         input: Payload,
+        /// What else is asked for; none when nothing is.
+        options: Option<Box<ActivityOptions>>,
     },
     /// Wake the orchestration at a moment.
     CreateTimer {
@@ -73,10 +75,11 @@ impl ActionKind {
     /// The event that records this action, for the kinds that replay must confirm one by one.
     pub(crate) fn scheduled_event(&self) -> Option<EventKind> {
         Some(match self {
-            Self::ScheduleTask { name, version, input } => EventKind::TaskScheduled {
+            Self::ScheduleTask { name, version, input, options } => EventKind::TaskScheduled {
                 name: name.clone(),
                 version: version.clone(),
                 input: input.clone(),
+                options: options.clone(),
             },
             Self::CreateTimer { fire_at } => EventKind::TimerCreated { fire_at: *fire_at },
             Self::CreateSubOrchestration(created) => {

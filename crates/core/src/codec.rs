@@ -8,7 +8,7 @@ use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
 
 /// The version of everything encoded here. It changes when an old record would be read wrongly.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// No single encoded value is larger; a larger length can only be damage, and is refused before memory is taken.
 const LIMIT: usize = 1 << 31;

@@ -1,6 +1,7 @@
 //! History events: the facts that make up an instance's history. The vocabulary is the Durable Task Framework's.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -57,6 +58,8 @@ pub enum EventKind {
         version: SmolStr,
         /// Its input.
         input: Payload,
+        /// What else was asked for; none when nothing was.
+        options: Option<Box<ActivityOptions>>,
     },
     /// An activity returned.
     TaskCompleted {
@@ -119,6 +122,8 @@ pub enum EventKind {
         name: SmolStr,
         /// Its payload.
         input: Payload,
+        /// The trace that it belongs to.
+        trace: Option<Box<TraceContext>>,
     },
     /// The execution ended and the instance goes on with a new one.
     ContinueAsNew {
@@ -163,6 +168,32 @@ pub struct ExecutionStarted {
     pub generation: u32,
     /// External events that the previous execution had not consumed, in order of arrival.
     pub carried_events: Vec<CarriedEvent>,
+    /// The trace that it belongs to.
+    pub trace: Option<Box<TraceContext>>,
+}
+
+/// What was asked of an activity beyond name, version and input.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityOptions {
+    /// Tags that the activity can read.
+    pub tags: Tags,
+    /// Among waiting activities those with a greater priority begin first.
+    pub priority: i32,
+    /// How long one attempt may take from its beginning; then it has failed.
+    pub start_to_close: Option<Duration>,
+    /// How long it may take between two heartbeats; then it has failed.
+    pub heartbeat: Option<Duration>,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
+}
+
+/// A W3C trace context, as it travels with messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceContext {
+    /// The `traceparent` header.
+    pub parent: SmolStr,
+    /// The `tracestate` header, empty for none.
+    pub state: SmolStr,
 }
 
 /// An external event handed from one execution to the next.
@@ -174,6 +205,8 @@ pub struct CarriedEvent {
     pub input: Payload,
     /// When it arrived.
     pub timestamp: Timestamp,
+    /// The trace that it belongs to.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// The content of `SubOrchestrationInstanceCreated`.
@@ -191,6 +224,10 @@ pub struct SubOrchestrationCreated {
     pub input: Payload,
     /// Nobody awaits it.
     pub detached: bool,
+    /// Tags given to the child beside those that it inherits.
+    pub tags: Tags,
+    /// The trace that it belongs to.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// Who started a sub-orchestration.
@@ -202,6 +239,24 @@ pub struct ParentInstance {
     pub execution: ExecutionId,
     /// The event id of the parent's `SubOrchestrationInstanceCreated`.
     pub task_scheduled_id: i32,
+}
+
+impl ExecutionStarted {
+    /// The start of an execution that nobody awaits, without anything optional.
+    pub fn new(name: SmolStr, version: SmolStr, input: Payload, execution: ExecutionId) -> Self {
+        Self {
+            name,
+            version,
+            input,
+            execution,
+            parent: None,
+            tags: Tags::new(),
+            scheduled_start: None,
+            generation: 0,
+            carried_events: Vec::new(),
+            trace: None,
+        }
+    }
 }
 
 impl HistoryEvent {

@@ -21,8 +21,8 @@ pub mod turn;
 pub use action::{ActionKind, Completion, OrchestratorAction};
 pub use error::{Error, Result, TaskError, TaskKind};
 pub use event::{
-    CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
-    SubOrchestrationCreated, Tags,
+    ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
+    SubOrchestrationCreated, Tags, TraceContext,
 };
 pub use failure::FailureDetails;
 pub use ids::{ExecutionId, InstanceId, InvalidInstanceId, MAX_INSTANCE_ID_BYTES, PartitionId, Position};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde::Serialize;
@@ -10,9 +11,9 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 use steadfast_core::codec::{decode, decode_all, decode_many, encode, encode_to_vec};
 use steadfast_core::{
-    ActivityId, CarriedEvent, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent,
-    InstanceId, InstanceState, OrchestrationStatus, Origin, ParentInstance, PartitionId, Payload,
-    SubOrchestrationCreated, TaskMessage, TimerKey, Timestamp,
+    ActivityId, ActivityOptions, CarriedEvent, EventKind, ExecutionId, ExecutionStarted, FailureDetails,
+    HistoryEvent, InstanceId, InstanceState, OrchestrationStatus, Origin, ParentInstance, PartitionId,
+    Payload, SubOrchestrationCreated, Tags, TaskMessage, TimerKey, Timestamp, TraceContext,
 };
 use uuid::Uuid;
 
@@ -72,17 +73,37 @@ fn parent() -> impl Strategy<Value = ParentInstance> {
     })
 }
 
+fn trace() -> impl Strategy<Value = Option<Box<TraceContext>>> {
+    prop::option::of((text(), text()).prop_map(|(parent, state)| Box::new(TraceContext { parent, state })))
+}
+
+fn tags() -> impl Strategy<Value = Tags> {
+    prop::collection::btree_map(text(), text(), 0..3)
+}
+
+fn options() -> impl Strategy<Value = Option<Box<ActivityOptions>>> {
+    let duration = || prop::option::of(any::<u64>().prop_map(Duration::from_micros));
+    let options = (tags(), any::<i32>(), duration(), duration(), trace());
+    prop::option::of(options.prop_map(|(tags, priority, start_to_close, heartbeat, trace)| {
+        Box::new(ActivityOptions {
+            tags,
+            priority,
+            start_to_close,
+            heartbeat,
+            trace: trace.map(|trace| *trace),
+        })
+    }))
+}
+
 fn started() -> impl Strategy<Value = ExecutionStarted> {
-    let carried = (text(), payload(), time()).prop_map(|(name, input, timestamp)| CarriedEvent {
-        name,
-        input,
-        timestamp,
-    });
+    let carried = (text(), payload(), time(), trace());
+    let carried =
+        carried.prop_map(|(name, input, timestamp, trace)| CarriedEvent { name, input, timestamp, trace });
     let what = (text(), text(), payload(), execution());
-    let tags = prop::collection::btree_map(text(), text(), 0..3);
-    let rest = (prop::option::of(time()), any::<u32>(), prop::collection::vec(carried, 0..3));
-    (what, prop::option::of(parent()), tags, rest).prop_map(
-        |((name, version, input, execution), parent, tags, (scheduled_start, generation, carried_events))| {
+    let rest = (prop::option::of(time()), any::<u32>(), prop::collection::vec(carried, 0..3), trace());
+    (what, prop::option::of(parent()), tags(), rest).prop_map(
+        |((name, version, input, execution), parent, tags, rest)| {
+            let (scheduled_start, generation, carried_events, trace) = rest;
             ExecutionStarted {
                 name,
                 version,
@@ -93,20 +114,23 @@ fn started() -> impl Strategy<Value = ExecutionStarted> {
                 scheduled_start,
                 generation,
                 carried_events,
+                trace,
             }
         },
     )
 }
 
 fn child() -> impl Strategy<Value = SubOrchestrationCreated> {
-    (text(), text(), instance(), execution(), payload(), any::<bool>()).prop_map(
-        |(name, version, instance, execution, input, detached)| SubOrchestrationCreated {
+    (text(), text(), instance(), execution(), payload(), any::<bool>(), tags(), trace()).prop_map(
+        |(name, version, instance, execution, input, detached, tags, trace)| SubOrchestrationCreated {
             name,
             version,
             instance,
             execution,
             input,
             detached,
+            tags,
+            trace,
         },
     )
 }
@@ -119,7 +143,12 @@ fn kind() -> impl Strategy<Value = EventKind> {
         (status(), prop::option::of(payload()), prop::option::of(failure()))
             .prop_map(|(status, output, failure)| ExecutionCompleted { status, output, failure }),
         (text(), any::<bool>()).prop_map(|(reason, recurse)| ExecutionTerminated { reason, recurse }),
-        (text(), text(), payload()).prop_map(|(name, version, input)| TaskScheduled { name, version, input }),
+        (text(), text(), payload(), options()).prop_map(|(name, version, input, options)| TaskScheduled {
+            name,
+            version,
+            input,
+            options
+        }),
         (id(), payload()).prop_map(|(task_scheduled_id, result)| TaskCompleted { task_scheduled_id, result }),
         (id(), failure()).prop_map(|(task_scheduled_id, failure)| TaskFailed { task_scheduled_id, failure }),
         child().prop_map(|child| SubOrchestrationInstanceCreated(Box::new(child))),
@@ -140,7 +169,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
             name,
             input
         }),
-        (text(), payload()).prop_map(|(name, input)| EventRaised { name, input }),
+        (text(), payload(), trace()).prop_map(|(name, input, trace)| EventRaised { name, input, trace }),
         payload().prop_map(|input| ContinueAsNew { input }),
         text().prop_map(|data| GenericEvent { data }),
         text().prop_map(|reason| ExecutionSuspended { reason }),
@@ -284,6 +313,10 @@ fn golden() -> Vec<HistoryEvent> {
         failure.stack_trace = Some("at charge".to_owned());
         Box::new(failure)
     };
+    let trace = || {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into();
+        Some(Box::new(TraceContext { parent, state: "vendor=1".into() }))
+    };
     let started = steadfast_core::ExecutionStarted {
         name: "order".into(),
         version: "1.0".into(),
@@ -301,7 +334,9 @@ fn golden() -> Vec<HistoryEvent> {
             name: "Approval".into(),
             input: json("true"),
             timestamp: at(-5),
+            trace: trace(),
         }],
+        trace: None,
     };
     let child = SubOrchestrationCreated {
         name: "child".into(),
@@ -310,6 +345,15 @@ fn golden() -> Vec<HistoryEvent> {
         execution: execution(3),
         input: json("[]"),
         detached: true,
+        tags: BTreeMap::from([("zone".into(), "b".into())]),
+        trace: trace(),
+    };
+    let options = ActivityOptions {
+        tags: BTreeMap::from([("tenant".into(), "b".into())]),
+        priority: -2,
+        start_to_close: Some(Duration::from_millis(1500)),
+        heartbeat: None,
+        trace: trace().map(|trace| *trace),
     };
     use EventKind::*;
     let kinds = vec![
@@ -323,7 +367,15 @@ fn golden() -> Vec<HistoryEvent> {
             },
         ),
         (-1, ExecutionTerminated { reason: "enough".into(), recurse: true }),
-        (0, TaskScheduled { name: "charge".into(), version: "2".into(), input: json("17") }),
+        (
+            0,
+            TaskScheduled {
+                name: "charge".into(),
+                version: "2".into(),
+                input: json("17"),
+                options: Some(Box::new(options)),
+            },
+        ),
         (-1, TaskCompleted { task_scheduled_id: 0, result: json("\"ok\"") }),
         (-1, TaskFailed { task_scheduled_id: 300, failure: failure() }),
         (1, SubOrchestrationInstanceCreated(Box::new(child))),
@@ -334,7 +386,7 @@ fn golden() -> Vec<HistoryEvent> {
         (-1, OrchestratorStarted),
         (-1, OrchestratorCompleted),
         (3, EventSent { instance: id("other"), name: "hello".into(), input: json("{}") }),
-        (-1, EventRaised { name: "Approval".into(), input: json("false") }),
+        (-1, EventRaised { name: "Approval".into(), input: json("false"), trace: None }),
         (4, ContinueAsNew { input: json("5") }),
         (-1, GenericEvent { data: "free text".into() }),
         (-1, ExecutionSuspended { reason: "pause".into() }),
@@ -364,12 +416,12 @@ fn from_hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// What version 1 wrote is read for ever. If this fails, [`steadfast_core::codec::FORMAT_VERSION`] must change and
+/// What version 2 wrote is read for ever. If this fails, [`steadfast_core::codec::FORMAT_VERSION`] must change and
 /// old records must still be read; the file itself is never changed.
 #[test]
-fn version_1_of_the_format_is_frozen() {
-    assert_eq!(steadfast_core::codec::FORMAT_VERSION, 1);
-    let frozen = from_hex(include_str!("golden/v1/history.hex"));
+fn version_2_of_the_format_is_frozen() {
+    assert_eq!(steadfast_core::codec::FORMAT_VERSION, 2);
+    let frozen = from_hex(include_str!("golden/v2/history.hex"));
     let golden = golden();
     assert_eq!(decode_many::<HistoryEvent>(&frozen).unwrap(), golden);
     let mut written = Vec::new();

@@ -96,17 +96,8 @@ fn next_step(
 }
 
 fn start(instance: &InstanceId) -> TaskMessage {
-    let started = ExecutionStarted {
-        name: "chain".into(),
-        version: "".into(),
-        input: Payload::null(),
-        execution: ExecutionId::new(uuid::Uuid::from_u128(7)),
-        parent: None,
-        tags: Default::default(),
-        scheduled_start: None,
-        generation: 0,
-        carried_events: Vec::new(),
-    };
+    let execution = ExecutionId::new(uuid::Uuid::from_u128(7));
+    let started = ExecutionStarted::new("chain".into(), "".into(), Payload::null(), execution);
     let kind = EventKind::ExecutionStarted(Box::new(started));
     let event = HistoryEvent::message(Timestamp::from_micros(1), kind);
     TaskMessage { instance: instance.clone(), execution: None, event, origin: Origin::Client }

@@ -196,9 +196,9 @@ fn another_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
     let hub = folder.path().join("hub");
-    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 1", "format 2")).unwrap();
+    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 2", "format 1")).unwrap();
     let error = open_error(folder.path());
-    assert!(matches!(error, StoreError::WrongFormat { found: 2, expected: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::WrongFormat { found: 1, expected: 2, .. }), "{error}");
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl OrchestrationContext {
         match input {
             Err(failure) => TaskFuture::rejected(context, TaskKind::Activity, name, failure),
             Ok(input) => {
-                let action = ActionKind::ScheduleTask { name: name.clone(), version, input };
+                let action = ActionKind::ScheduleTask { name: name.clone(), version, input, options: None };
                 let id = self.state.borrow_mut().open_task(OpenKind::Activity, action);
                 TaskFuture::scheduled(context, TaskKind::Activity, name, id)
             }

@@ -13,7 +13,7 @@ use super::events::Inbox;
 use super::registry::Outcome;
 use super::tasks::{OpenKind, OpenTask};
 use crate::action::{ActionKind, OrchestratorAction};
-use crate::event::{ExecutionStarted, SubOrchestrationCreated};
+use crate::event::{ExecutionStarted, SubOrchestrationCreated, Tags};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::payload::Payload;
@@ -187,6 +187,8 @@ impl ContextState {
             execution,
             input: input?,
             detached,
+            tags: Tags::new(),
+            trace: None,
         })
     }
 }

@@ -73,7 +73,7 @@ impl Partition {
         let CheckpointHead { instance, execution, .. } = &head;
         for event in events {
             match event.kind {
-                EventKind::TaskScheduled { name, version, input } => {
+                EventKind::TaskScheduled { name, version, input, options } => {
                     let id = ActivityId(
                         (self.open.position.0 << ACTIVITIES_PER_RECORD_BITS) | self.open.activities,
                     );
@@ -86,6 +86,7 @@ impl Partition {
                         name,
                         version,
                         input,
+                        options,
                     });
                 }
                 EventKind::TimerCreated { fire_at } => {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::materialise::Capture;
+use crate::event::ActivityOptions;
 use crate::ids::{ExecutionId, InstanceId, PartitionId};
 use crate::message::{ActivityId, TaskMessage};
 use crate::payload::Payload;
@@ -56,6 +57,8 @@ pub struct ActivityTask {
     pub version: SmolStr,
     /// Its input.
     pub input: Payload,
+    /// What else was asked for; none when nothing was.
+    pub options: Option<Box<ActivityOptions>>,
 }
 
 /// Something to be done once the record that caused it is durable, in order.

@@ -196,9 +196,10 @@ impl Execution {
                 self.start();
                 return Ok(());
             }
-            EventKind::EventRaised { name, input } => {
+            EventKind::EventRaised { name, input, trace } => {
                 let (name, input, timestamp) = (name.clone(), input.clone(), event.timestamp);
-                self.context.borrow_mut().inbox.push(CarriedEvent { name, input, timestamp });
+                let carried = CarriedEvent { name, input, timestamp, trace: trace.clone() };
+                self.context.borrow_mut().inbox.push(carried);
                 self.poll_if_woken();
                 return Ok(());
             }

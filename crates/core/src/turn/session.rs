@@ -181,8 +181,8 @@ impl Session {
         if over && !overrides {
             match event.kind {
                 // Arrived in the turn in which the code continued as new: it goes along.
-                EventKind::EventRaised { name, input } if continues => {
-                    let carried = CarriedEvent { name, input, timestamp: event.timestamp };
+                EventKind::EventRaised { name, input, trace } if continues => {
+                    let carried = CarriedEvent { name, input, timestamp: event.timestamp, trace };
                     execution.context.borrow_mut().inbox.push(carried);
                 }
                 EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. } if continues => {
@@ -278,7 +278,7 @@ fn emit_actions(instance: &InstanceId, execution: &mut Execution, now: Timestamp
                 turn.messages.push(start_child(instance, &execution.started, action.id, *created, now));
             }
             ActionKind::SendEvent { instance, name, input } => {
-                let event = HistoryEvent::message(now, EventKind::EventRaised { name, input });
+                let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace: None });
                 turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
             }
             ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
@@ -298,16 +298,19 @@ fn start_child(
         execution: started.execution,
         task_scheduled_id: id,
     });
+    let mut tags = started.tags.clone();
+    tags.extend(created.tags);
     let child = ExecutionStarted {
         name: created.name,
         version: created.version,
         input: created.input,
         execution: created.execution,
         parent,
-        tags: started.tags.clone(),
+        tags,
         scheduled_start: None,
         generation: 0,
         carried_events: Vec::new(),
+        trace: created.trace,
     };
     TaskMessage {
         instance: created.instance,
@@ -393,6 +396,7 @@ fn next_execution(
         scheduled_start: None,
         generation: started.generation.saturating_add(1),
         carried_events: if preserve_events { unconsumed } else { Vec::new() },
+        trace: started.trace.clone(),
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn fired(id: i32) -> EventKind {
 }
 
 pub(crate) fn raised(name: &str, input: impl Serialize) -> EventKind {
-    EventKind::EventRaised { name: name.into(), input: encode(input) }
+    EventKind::EventRaised { name: name.into(), input: encode(input), trace: None }
 }
 
 pub(crate) fn suspended() -> EventKind {
@@ -79,7 +79,7 @@ pub(crate) fn short(event: &HistoryEvent) -> String {
         EventKind::TimerCreated { .. } => format!("timer #{id}"),
         EventKind::TimerFired { timer_id, .. } => format!("fired #{timer_id}"),
         EventKind::EventSent { instance, name, input } => format!("send #{id} {instance} {name} {input}"),
-        EventKind::EventRaised { name, input } => format!("raised {name} {input}"),
+        EventKind::EventRaised { name, input, .. } => format!("raised {name} {input}"),
         EventKind::ContinueAsNew { input } => format!("next #{id} {input}"),
         other => other.type_name().to_owned(),
     }

@@ -210,17 +210,7 @@ pub(crate) fn instance() -> InstanceId {
 }
 
 pub(crate) fn started(name: &str, execution: ExecutionId, input: Payload) -> ExecutionStarted {
-    ExecutionStarted {
-        name: SmolStr::new(name),
-        version: SmolStr::default(),
-        input,
-        execution,
-        parent: None,
-        tags: Default::default(),
-        scheduled_start: None,
-        generation: 0,
-        carried_events: Vec::new(),
-    }
+    ExecutionStarted::new(SmolStr::new(name), SmolStr::default(), input, execution)
 }
 
 /// What holds of every turn.

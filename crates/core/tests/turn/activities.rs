@@ -291,6 +291,6 @@ fn activity_versions_and_the_whole_input_are_in_the_event() {
         },
     );
     let scheduled = &run.history[2].kind;
-    let EventKind::TaskScheduled { name, version, input } = scheduled else { panic!("{scheduled:?}") };
+    let EventKind::TaskScheduled { name, version, input, .. } = scheduled else { panic!("{scheduled:?}") };
     assert_eq!((name.as_str(), version.as_str(), input.as_str()), ("step", "2.0", "5"));
 }

@@ -107,16 +107,11 @@ impl Client {
             Some(id) => (InstanceId::parse(id)?, false),
             None => (InstanceId::from_trusted(format_smolstr!("{}", Uuid::now_v7().as_simple())), true),
         };
+        let execution = ExecutionId::new(Uuid::now_v7());
         let started = ExecutionStarted {
-            name,
-            version,
-            input: self.encode(&input)?,
-            execution: ExecutionId::new(Uuid::now_v7()),
-            parent: None,
             tags: options.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
             scheduled_start: options.scheduled_start,
-            generation: 0,
-            carried_events: Vec::new(),
+            ..ExecutionStarted::new(name, version, self.encode(&input)?, execution)
         };
         let execution = Some(started.execution);
         let message = self.message(&instance, execution, EventKind::ExecutionStarted(Box::new(started)));
@@ -137,7 +132,7 @@ impl Client {
         payload: &T,
     ) -> Result<(), ClientError> {
         let input = self.encode(payload)?;
-        self.send(instance, EventKind::EventRaised { name: name.into(), input }).await
+        self.send(instance, EventKind::EventRaised { name: name.into(), input, trace: None }).await
     }
 
     /// Ends an instance from outside, whatever it is doing; with `recurse` also the sub-orchestrations that it awaits,

@@ -136,17 +136,8 @@ fn a_partition_that_is_asked_to_send_again_keeps_back_what_is_not_durable() {
     let store = MemoryStore::new(2);
     let mut partition = bridge::recover_partition(&store, PartitionOptions::new(PartitionId(0), 2)).unwrap();
     let instance = InstanceId::from_trusted(id_in("parent", 0, 2));
-    let started = ExecutionStarted {
-        name: "parent".into(),
-        version: "".into(),
-        input: Payload::null(),
-        execution: ExecutionId::new(Uuid::from_u128(1)),
-        parent: None,
-        tags: Default::default(),
-        scheduled_start: None,
-        generation: 0,
-        carried_events: Vec::new(),
-    };
+    let execution = ExecutionId::new(Uuid::from_u128(1));
+    let started = ExecutionStarted::new("parent".into(), "".into(), Payload::null(), execution);
     let event =
         HistoryEvent::message(Timestamp::from_micros(1), EventKind::ExecutionStarted(Box::new(started)));
     let message = TaskMessage { instance: instance.clone(), execution: None, event, origin: Origin::Client };

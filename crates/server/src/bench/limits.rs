@@ -99,17 +99,7 @@ impl KernelDriver {
         let number = (u128::from(self.id) << 64) | u128::from(self.started);
         let uuid = ExecutionId::new(uuid::Uuid::from_u128(number));
         let instance = InstanceId::from_trusted(uuid.to_string());
-        let started = ExecutionStarted {
-            name: "hello".into(),
-            version: "".into(),
-            input: Payload::null(),
-            execution: uuid,
-            parent: None,
-            tags: Default::default(),
-            scheduled_start: None,
-            generation: 0,
-            carried_events: Vec::new(),
-        };
+        let started = ExecutionStarted::new("hello".into(), "".into(), Payload::null(), uuid);
         let kind = EventKind::ExecutionStarted(Box::new(started));
         let event = HistoryEvent::message(Timestamp::from_micros(self.now), kind);
         let message = TaskMessage { instance, execution: Some(uuid), event, origin: Origin::Client };

@@ -51,18 +51,8 @@ impl HistoryBuilder {
     /// # Panics
     /// When the input has no JSON form.
     pub fn new(name: &str, input: &(impl Serialize + ?Sized)) -> Self {
-        let started = ExecutionStarted {
-            name: name.into(),
-            version: SmolStr::default(),
-            input: payload(input),
-            execution: ExecutionId::new(Uuid::from_u128(1)),
-            parent: None,
-            tags: Tags::new(),
-            scheduled_start: None,
-            generation: 0,
-            carried_events: Vec::new(),
-        };
-        Self::with_start(started)
+        let execution = ExecutionId::new(Uuid::from_u128(1));
+        Self::with_start(ExecutionStarted::new(name.into(), SmolStr::default(), payload(input), execution))
     }
 
     /// A history that begins with this start, for what [`HistoryBuilder::new`] does not offer.
@@ -136,7 +126,7 @@ impl HistoryBuilder {
     /// When the input has no JSON form.
     pub fn task_scheduled(&mut self, name: &str, input: &(impl Serialize + ?Sized)) -> i32 {
         let (name, version, input) = (name.into(), SmolStr::default(), payload(input));
-        self.goes_out(EventKind::TaskScheduled { name, version, input })
+        self.goes_out(EventKind::TaskScheduled { name, version, input, options: None })
     }
 
     /// An activity returns.
@@ -206,6 +196,8 @@ impl HistoryBuilder {
             execution: self.execution.derive("child", self.next_id),
             input: payload(input),
             detached: false,
+            tags: Tags::new(),
+            trace: None,
         })))
     }
 
@@ -231,7 +223,7 @@ impl HistoryBuilder {
     /// # Panics
     /// When the event has no JSON form.
     pub fn event_raised(&mut self, name: &str, event: &(impl Serialize + ?Sized)) -> &mut Self {
-        self.comes_in(EventKind::EventRaised { name: name.into(), input: payload(event) });
+        self.comes_in(EventKind::EventRaised { name: name.into(), input: payload(event), trace: None });
         self
     }
 

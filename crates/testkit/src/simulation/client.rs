@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfast_core::partition::{Accepted, Partition, Rejection, Token};
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload, Tags, TaskMessage,
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload, TaskMessage,
     Timestamp,
 };
 use uuid::Uuid;
@@ -83,17 +83,8 @@ impl Client {
         input: Payload,
         delay: Option<Duration>,
     ) -> Request {
-        let started = ExecutionStarted {
-            name: name.into(),
-            version: "".into(),
-            input,
-            execution: ExecutionId::new(Uuid::from_u128(0x5afe_0000 + self.calls.len() as u128)),
-            parent: None,
-            tags: Tags::new(),
-            scheduled_start: None,
-            generation: 0,
-            carried_events: Vec::new(),
-        };
+        let execution = ExecutionId::new(Uuid::from_u128(0x5afe_0000 + self.calls.len() as u128));
+        let started = ExecutionStarted::new(name.into(), "".into(), input, execution);
         // An id that only one call ever uses may skip the look-up, as one made by the runtime does.
         let fresh_id = instance.starts_with("fresh-");
         self.plan(instance, Wanted::Start { started, delay, fresh_id })

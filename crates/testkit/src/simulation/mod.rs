@@ -158,7 +158,7 @@ impl Simulation {
     /// # Panics
     /// When the event has no JSON form.
     pub fn raise(&mut self, instance: &str, name: &str, event: &(impl Serialize + ?Sized)) -> Request {
-        let kind = EventKind::EventRaised { name: name.into(), input: payload(event) };
+        let kind = EventKind::EventRaised { name: name.into(), input: payload(event), trace: None };
         self.client.plan(instance, Wanted::Message(kind))
     }
 

@@ -6,7 +6,7 @@ use steadfast_core::partition::{Accepted, Effect, Partition, PartitionOptions, R
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{
     EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, OrchestrationStatus, Origin,
-    PartitionId, Payload, Tags, TaskMessage, Timestamp,
+    PartitionId, Payload, TaskMessage, Timestamp,
 };
 use steadfast_store::{LogRecord, MemoryStore, Store, bridge};
 
@@ -33,21 +33,13 @@ fn message(kind: EventKind, origin: Origin) -> TaskMessage {
 }
 
 fn start(execution: u128) -> EventKind {
-    EventKind::ExecutionStarted(Box::new(ExecutionStarted {
-        name: "any".into(),
-        version: "".into(),
-        input: Payload::null(),
-        execution: ExecutionId::new(uuid::Uuid::from_u128(execution)),
-        parent: None,
-        tags: Tags::new(),
-        scheduled_start: None,
-        generation: 0,
-        carried_events: Vec::new(),
-    }))
+    let execution = ExecutionId::new(uuid::Uuid::from_u128(execution));
+    let started = ExecutionStarted::new("any".into(), "".into(), Payload::null(), execution);
+    EventKind::ExecutionStarted(Box::new(started))
 }
 
 fn raise() -> EventKind {
-    EventKind::EventRaised { name: "event".into(), input: Payload::null() }
+    EventKind::EventRaised { name: "event".into(), input: Payload::null(), trace: None }
 }
 
 fn replies(partition: &mut Partition) -> Vec<(Token, Result<Accepted, Rejection>)> {
