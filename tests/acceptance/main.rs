@@ -1,0 +1,10 @@
+//! What users of the Durable Task Framework rely on, group by group, through the public API. The letters are those of
+//! the table of groups in ARCHITECTURE.md.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod support;
+
+mod a_basics;
+mod c_timers;
+mod d_external_events;
