@@ -8,3 +8,4 @@ mod support;
 mod a_basics;
 mod c_timers;
 mod d_external_events;
+mod p_partitions;

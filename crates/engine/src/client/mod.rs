@@ -6,6 +6,7 @@ mod read;
 mod run;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use serde::Serialize;
@@ -193,5 +194,11 @@ impl Client {
 
     fn store(&self) -> Result<Arc<dyn Store>, ClientError> {
         self.shared.store.upgrade().ok_or(ClientError::HubClosed)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("closed", &self.shared.routes.is_closed()).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! A started instance.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -91,5 +92,11 @@ impl<O: DeserializeOwned> Run<O> {
                 Err(ClientError::Failed { id, details: state.failure.unwrap_or_else(unknown) })
             }
         }
+    }
+}
+
+impl<O> fmt::Debug for Run<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("instance", &self.instance).finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ mod threads;
 pub use builder::HubBuilder;
 pub(crate) use routes::Routes;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,3 +95,9 @@ const REBUILD_FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// How long a partition that failed again and again waits before it is rebuilt, at most.
 const REBUILD_DELAY_MAX: Duration = Duration::from_secs(5);
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("partitions", &self.partitions()).finish_non_exhaustive()
+    }
+}
