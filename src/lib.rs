@@ -316,7 +316,7 @@ pub use steadfast_core::model::{
 pub use steadfast_core::{
     Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, InstanceId, InstanceState,
     InvalidInstanceId, OrchestrationStatus, ParentInstance, Payload, Result, SubOrchestrationCreated, Tags,
-    TaskError, TaskKind, Timestamp, failure,
+    TaskError, TaskKind, Timestamp, failure, history_json, scaling,
 };
 pub use steadfast_engine::{
     Client, ClientError, Clock, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page, Run, StartOptions,

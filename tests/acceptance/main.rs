@@ -9,3 +9,4 @@ mod a_basics;
 mod c_timers;
 mod d_external_events;
 mod p_partitions;
+mod t_scaling;

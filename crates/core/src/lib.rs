@@ -6,21 +6,21 @@
 
 mod action;
 pub mod codec;
-pub mod entity;
 mod error;
 mod event;
 pub mod failure;
+pub mod history_json;
 mod ids;
 mod message;
 pub mod model;
 pub mod partition;
 mod payload;
+pub mod scaling;
 mod state;
 mod time;
 pub mod turn;
 
 pub use action::{ActionKind, Completion, OrchestratorAction};
-pub use entity::EntityId;
 pub use error::{Error, Result, TaskError, TaskKind};
 pub use event::{
     ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,

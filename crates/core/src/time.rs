@@ -35,6 +35,19 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// The day number, counted from 1970-01-01, of a date of the proleptic Gregorian calendar: what
+    /// [`civil_from_days`] takes apart.
+    pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+        let shifted = if month <= 2 { year - 1 } else { year };
+        let era = shifted.div_euclid(400);
+        let year_of_era = shifted.rem_euclid(400);
+        let month_from_march = (month + 9) % 12;
+        let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    }
+}
+
 /// Prints as ISO 8601 with microseconds, for example `2026-11-21T08:30:00.000001Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,5 +15,5 @@ pub mod simulation;
 pub use clock::VirtualClock;
 pub use history::{HistoryBuilder, MalformedHistory, check_history};
 pub use random::SplitMix64;
-pub use replay::{ReplayError, ReplayOutcome, ReplayedEnd, replay, replay_in};
+pub use replay::{ReplayError, ReplayOutcome, ReplayedEnd, replay, replay_in, replay_json};
 pub use simulation::{EndState, Schedule, Simulation, SimulationOptions};

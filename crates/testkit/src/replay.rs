@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use steadfast_core::failure::kinds;
+use steadfast_core::history_json::{self, HistoryJsonError};
 use steadfast_core::model::{Register, Registry};
 use steadfast_core::turn::{NotRegistered, Session};
 use steadfast_core::{
@@ -56,6 +57,9 @@ pub enum ReplayError {
     /// The orchestration is not registered.
     #[error(transparent)]
     NotRegistered(#[from] NotRegistered),
+    /// The dump is not the history of an execution.
+    #[error(transparent)]
+    Unreadable(#[from] HistoryJsonError),
     /// It does not begin with an `ExecutionStarted`.
     #[error("the history has no ExecutionStarted, so nobody knows which code it belongs to")]
     NoStart,
@@ -102,6 +106,38 @@ pub fn replay(orchestration: impl Register, history: &[HistoryEvent]) -> Result<
     let mut registry = Registry::default();
     orchestration.register(&mut registry).expect("an empty registry takes anything");
     replay_in(&Arc::new(registry), &InstanceId::from_trusted("replayed"), history)
+}
+
+/// Replays a history that was printed as JSON, by [`history_json::write`] or by another Durable Task backend, through
+/// the code that the registry has for it: keep dumps of running instances beside the tests.
+///
+/// ```
+/// use std::sync::Arc;
+/// use steadfast_core::Result;
+/// use steadfast_core::model::{ActivityName, OrchestrationContext, Register, Registry, orchestration};
+/// use steadfast_testkit::replay_json;
+///
+/// let greet_one = orchestration("greet_one", |ctx: OrchestrationContext, city: String| async move {
+///     Result::<_>::Ok(ctx.call(ActivityName::<String, String>::new("greet"), city).await?)
+/// });
+/// let mut registry = Registry::default();
+/// greet_one.register(&mut registry).unwrap();
+/// let dump = r#"[
+///     {"EventType": 12, "EventId": -1, "Timestamp": "2026-01-01T00:00:00Z"},
+///     {"EventType": 0, "EventId": -1, "Timestamp": "2026-01-01T00:00:00Z", "Name": "greet_one", "Input": "\"Tokyo\""},
+///     {"EventType": 4, "EventId": 0, "Timestamp": "2026-01-01T00:00:00Z", "Name": "greet"},
+///     {"EventType": 13, "EventId": -1, "Timestamp": "2026-01-01T00:00:00Z"}
+/// ]"#;
+/// assert!(replay_json(&Arc::new(registry), dump).unwrap().end.is_none(), "the code waits for the activity");
+/// ```
+///
+/// # Errors
+/// When the dump cannot be read, or where code and history part.
+pub fn replay_json(registry: &Arc<Registry>, dump: &str) -> Result<ReplayOutcome, ReplayError> {
+    let mut dump = history_json::read(dump)?;
+    dump.begin_at_zero();
+    let instance = dump.instance.unwrap_or_else(|| InstanceId::from_trusted("replayed"));
+    replay_in(registry, &instance, &dump.events)
 }
 
 /// Replays a history of `instance` through whatever code the registry has for it. The instance's id matters only to

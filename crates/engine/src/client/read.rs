@@ -97,4 +97,14 @@ impl Client {
             }
         }
     }
+
+    /// The history of the instance's current (or last) execution as JSON in the Durable Task event vocabulary, for
+    /// people, tools and replay tests: see [`steadfast_core::history_json`].
+    ///
+    /// # Errors
+    /// [`ClientError::InstanceNotFound`] when there is no such instance.
+    pub async fn history_json(&self, instance: &str) -> Result<String, ClientError> {
+        let events = self.history(instance).await?;
+        Ok(steadfast_core::history_json::write(&InstanceId::parse(instance)?, &events))
+    }
 }
