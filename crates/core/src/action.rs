@@ -2,6 +2,7 @@
 
 use smol_str::SmolStr;
 
+use crate::entity::{EntityLockRequest, EntityOperation, EntityUnlock};
 use crate::event::{ActivityOptions, EventKind, SubOrchestrationCreated};
 use crate::failure::FailureDetails;
 use crate::ids::InstanceId;
@@ -49,6 +50,14 @@ pub enum ActionKind {
     },
     /// End this execution.
     Complete(Completion),
+    /// Signal an entity.
+    SignalEntity(Box<EntityOperation>),
+    /// Call an entity.
+    CallEntity(Box<EntityOperation>),
+    /// Ask for entities' locks.
+    LockEntities(Box<EntityLockRequest>),
+    /// Give an entity's lock back.
+    UnlockEntity(Box<EntityUnlock>),
 }
 
 /// How an execution ends.
@@ -89,6 +98,10 @@ impl ActionKind {
                 EventKind::EventSent { instance: instance.clone(), name: name.clone(), input: input.clone() }
             }
             Self::Complete(_) => return None,
+            Self::SignalEntity(operation) => EventKind::EntityOperationSignaled(operation.clone()),
+            Self::CallEntity(operation) => EventKind::EntityOperationCalled(operation.clone()),
+            Self::LockEntities(request) => EventKind::EntityLockRequested(request.clone()),
+            Self::UnlockEntity(unlock) => EventKind::EntityUnlockSent(unlock.clone()),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::entity::{EntityLockRequest, EntityOperation, EntityUnlock};
 use crate::failure::FailureDetails;
 use crate::ids::{ExecutionId, InstanceId};
 use crate::payload::Payload;
@@ -145,6 +146,33 @@ pub enum EventKind {
         /// The reason given.
         reason: SmolStr,
     },
+    /// An entity was sent an operation that nobody waits for.
+    EntityOperationSignaled(Box<EntityOperation>),
+    /// An entity was asked for an operation.
+    EntityOperationCalled(Box<EntityOperation>),
+    /// An operation that was called succeeded.
+    EntityOperationCompleted {
+        /// That of its `EntityOperationCalled`.
+        request_id: SmolStr,
+        /// What it returned.
+        output: Payload,
+    },
+    /// An operation that was called failed.
+    EntityOperationFailed {
+        /// That of its `EntityOperationCalled`.
+        request_id: SmolStr,
+        /// Why.
+        failure: Box<FailureDetails>,
+    },
+    /// The orchestration asked for entities' locks.
+    EntityLockRequested(Box<EntityLockRequest>),
+    /// It has them.
+    EntityLockGranted {
+        /// That of its `EntityLockRequested`.
+        critical_section: SmolStr,
+    },
+    /// The orchestration gave a lock back.
+    EntityUnlockSent(Box<EntityUnlock>),
 }
 
 /// The content of `ExecutionStarted`.
@@ -289,6 +317,13 @@ impl EventKind {
             Self::GenericEvent { .. } => "GenericEvent",
             Self::ExecutionSuspended { .. } => "ExecutionSuspended",
             Self::ExecutionResumed { .. } => "ExecutionResumed",
+            Self::EntityOperationSignaled(_) => "EntityOperationSignaled",
+            Self::EntityOperationCalled(_) => "EntityOperationCalled",
+            Self::EntityOperationCompleted { .. } => "EntityOperationCompleted",
+            Self::EntityOperationFailed { .. } => "EntityOperationFailed",
+            Self::EntityLockRequested(_) => "EntityLockRequested",
+            Self::EntityLockGranted { .. } => "EntityLockGranted",
+            Self::EntityUnlockSent(_) => "EntityUnlockSent",
         }
     }
 }

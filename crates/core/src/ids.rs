@@ -71,6 +71,11 @@ impl InstanceId {
         &self.text
     }
 
+    /// Whether it is the id of an entity: `@name@key`.
+    pub fn is_entity(&self) -> bool {
+        self.text.starts_with('@')
+    }
+
     /// The partition that owns this id in a hub with `count` partitions.
     pub fn partition(&self, count: u16) -> PartitionId {
         PartitionId((fnv1a(self.text.as_bytes()) % u32::from(count.max(1))) as u16)

@@ -6,6 +6,7 @@
 
 mod action;
 pub mod codec;
+pub mod entity;
 mod error;
 mod event;
 pub mod failure;
@@ -21,6 +22,7 @@ mod time;
 pub mod turn;
 
 pub use action::{ActionKind, Completion, OrchestratorAction};
+pub use entity::EntityId;
 pub use error::{Error, Result, TaskError, TaskKind};
 pub use event::{
     ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::entity::{EntityId, EntityState};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent, ParentInstance, Tags};
 use crate::failure::FailureDetails;
 use crate::ids::{ExecutionId, InstanceId};
@@ -96,6 +97,8 @@ pub struct InstanceState {
     pub open_timers: BTreeMap<i32, Timestamp>,
     /// Sub-orchestrations that are awaited and have not ended.
     pub open_children: BTreeMap<i32, InstanceId>,
+    /// Of an entity: its user state and its lock.
+    pub entity: Option<Box<EntityState>>,
 }
 
 impl InstanceState {
@@ -123,6 +126,19 @@ impl InstanceState {
             history_bytes: 0,
             open_timers: BTreeMap::new(),
             open_children: BTreeMap::new(),
+            entity: None,
+        }
+    }
+
+    /// The state of an entity. It has no history, and is running as long as it exists.
+    pub fn entity(instance: InstanceId, entity: EntityState, at: Timestamp) -> Self {
+        let name = EntityId::of_instance(&instance).map_or_else(SmolStr::default, |id| id.name().into());
+        let execution = ExecutionId::new(uuid::Uuid::nil());
+        let started = ExecutionStarted::new(name, SmolStr::default(), Payload::null(), execution);
+        Self {
+            status: OrchestrationStatus::Running,
+            entity: Some(Box::new(entity)),
+            ..Self::pending(instance, &started, at)
         }
     }
 
@@ -183,6 +199,7 @@ impl InstanceState {
             + self.input.len()
             + payload(&self.output)
             + payload(&self.custom_status)
+            + self.entity.as_ref().map_or(0, |entity| entity.approximate_bytes())
             + 64 * (self.tags.len() + self.open_timers.len() + self.open_children.len())
     }
 }

@@ -1,6 +1,9 @@
 //! The record encoding: round trips, damage, and the frozen format.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/entity_events.rs"]
+mod entity_events;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -174,6 +177,7 @@ fn kind() -> impl Strategy<Value = EventKind> {
         text().prop_map(|data| GenericEvent { data }),
         text().prop_map(|reason| ExecutionSuspended { reason }),
         text().prop_map(|reason| ExecutionResumed { reason }),
+        entity_events::kind(),
     ]
 }
 
@@ -206,9 +210,10 @@ fn message() -> impl Strategy<Value = TaskMessage> {
 
 /// A state that has seen a few events.
 fn state() -> impl Strategy<Value = InstanceState> {
-    (instance(), started(), time(), prop::collection::vec(event(), 0..8)).prop_map(
-        |(instance, started, at, events)| {
-            let mut state = InstanceState::pending(instance, &started, at);
+    let entity = prop::option::of(entity_events::state().prop_map(Box::new));
+    (instance(), started(), time(), prop::collection::vec(event(), 0..8), entity).prop_map(
+        |(instance, started, at, events, entity)| {
+            let mut state = InstanceState { entity, ..InstanceState::pending(instance, &started, at) };
             events.iter().for_each(|event| state.apply(event));
             state
         },
@@ -409,6 +414,7 @@ fn golden() -> Vec<HistoryEvent> {
             },
         ),
     ];
+    let kinds = kinds.into_iter().chain(entity_events::golden(at));
     let event = |(n, (event_id, kind))| HistoryEvent { event_id, timestamp: at(n), kind };
     (0..).zip(kinds).map(event).collect()
 }
@@ -450,5 +456,5 @@ fn the_frozen_history_has_every_kind_of_event() {
     let mut names: Vec<_> = golden().iter().map(|event| event.kind.type_name()).collect();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), 19, "EventKind has another number of variants now? {names:?}");
+    assert_eq!(names.len(), 26, "EventKind has another number of variants now? {names:?}");
 }

@@ -18,6 +18,7 @@
 //! assert_eq!(history_json::read(&text).unwrap().events, events);
 //! ```
 
+mod entities;
 mod fields;
 mod read;
 mod write;

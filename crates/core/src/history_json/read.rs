@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use smol_str::{SmolStr, ToSmolStr};
 use uuid::Uuid;
 
+use super::entities;
 use super::fields::{EVENT_TYPES, STATUSES, parse_duration, parse_time};
 use crate::event::{
     ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
@@ -107,6 +108,10 @@ fn is_scheduled(kind: &EventKind) -> bool {
             | EventKind::TimerCreated { .. }
             | EventKind::SubOrchestrationInstanceCreated(_)
             | EventKind::EventSent { .. }
+            | EventKind::EntityOperationSignaled(_)
+            | EventKind::EntityOperationCalled(_)
+            | EventKind::EntityLockRequested(_)
+            | EventKind::EntityUnlockSent(_)
     )
 }
 
@@ -124,8 +129,12 @@ fn shift(event: &mut HistoryEvent, by: i32) {
     }
 }
 
+fn known_types() -> impl Iterator<Item = &'static str> {
+    EVENT_TYPES.into_iter().chain(entities::EVENT_TYPES)
+}
+
 /// An object's fields by their names in small letters without underscores: writers differ in them.
-struct Fields(Map<String, Value>);
+pub(super) struct Fields(pub(super) Map<String, Value>);
 
 impl Fields {
     fn new(object: Map<String, Value>) -> Self {
@@ -133,7 +142,7 @@ impl Fields {
         Self(object.into_iter().map(|(name, value)| (plain(name), value)).collect())
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
@@ -144,7 +153,7 @@ impl Fields {
         }
     }
 
-    fn text(&mut self, name: &str) -> Option<SmolStr> {
+    pub(super) fn text(&mut self, name: &str) -> Option<SmolStr> {
         match self.take(name)? {
             Value::String(text) => Some(text.into()),
             // Protobuf's wrapped strings, when they are printed by hand.
@@ -155,7 +164,7 @@ impl Fields {
     }
 
     /// Numbers may be printed as texts.
-    fn number(&mut self, name: &str) -> Option<i64> {
+    pub(super) fn number(&mut self, name: &str) -> Option<i64> {
         match self.take(name)? {
             Value::Number(number) => number.as_i64(),
             Value::String(text) => text.parse().ok(),
@@ -176,7 +185,7 @@ impl Fields {
     }
 
     /// A payload is a text with JSON in it. Some writers print that JSON itself.
-    fn payload(&mut self, name: &str) -> Option<Payload> {
+    pub(super) fn payload(&mut self, name: &str) -> Option<Payload> {
         Some(Payload::from_json(match self.take(name)? {
             Value::String(text) => SmolStr::from(text),
             Value::Object(wrapped)
@@ -197,7 +206,7 @@ impl Fields {
         tags.into_iter().map(|(key, value)| (key.into(), text(value))).collect()
     }
 
-    fn trace(&mut self) -> Option<TraceContext> {
+    pub(super) fn trace(&mut self) -> Option<TraceContext> {
         let mut trace = self.object("parenttracecontext")?;
         Some(TraceContext {
             parent: trace.text("traceparent")?,
@@ -222,7 +231,7 @@ impl Fields {
     }
 
     /// The failure of an operation, also as old backends print it.
-    fn failure_or_reason(&mut self) -> FailureDetails {
+    pub(super) fn failure_or_reason(&mut self) -> FailureDetails {
         let (reason, details) = (self.text("reason"), self.text("details"));
         self.failure().unwrap_or_else(|| {
             let mut failure = FailureDetails::new(kinds::MESSAGE, reason.unwrap_or_default());
@@ -232,12 +241,12 @@ impl Fields {
     }
 }
 
-struct Reader {
+pub(super) struct Reader {
     at: usize,
-    event_type: &'static str,
+    pub(super) event_type: &'static str,
     event_id: i32,
     timestamp: Timestamp,
-    fields: Fields,
+    pub(super) fields: Fields,
 }
 
 impl Reader {
@@ -253,12 +262,12 @@ impl Reader {
         };
         let plain = |name: &str| name.chars().filter(|it| it.is_ascii_alphanumeric()).collect::<String>();
         let wanted = plain(&named);
-        let mut found = EVENT_TYPES.iter().copied().find(|name| name.eq_ignore_ascii_case(&wanted));
+        let mut found = known_types().find(|name| name.eq_ignore_ascii_case(&wanted));
         let event_id = fields.id("eventid").unwrap_or(NO_EVENT_ID);
         let timestamp = fields.time("timestamp");
         if found.is_none() {
             // Protobuf's JSON: the type is the name of the field that holds the rest.
-            found = EVENT_TYPES.iter().copied().find(|name| fields.0.contains_key(&name.to_lowercase()));
+            found = known_types().find(|name| fields.0.contains_key(&name.to_lowercase()));
             if let Some(nested) = found.and_then(|name| fields.object(&name.to_lowercase())) {
                 fields = nested;
             }
@@ -268,7 +277,7 @@ impl Reader {
         Ok(Self { at, event_type, event_id, timestamp: timestamp.ok_or(bad)?, fields })
     }
 
-    fn need<T>(&self, field: &'static str, found: Option<T>) -> Result<T, HistoryJsonError> {
+    pub(super) fn need<T>(&self, field: &'static str, found: Option<T>) -> Result<T, HistoryJsonError> {
         found.ok_or(HistoryJsonError::BadField { at: self.at, event_type: self.event_type, field })
     }
 
@@ -365,9 +374,12 @@ impl Reader {
             "GenericEvent" => EventKind::GenericEvent { data: self.fields.text("data").unwrap_or_default() },
             "ExecutionSuspended" => EventKind::ExecutionSuspended { reason: self.reason() },
             "ExecutionResumed" => EventKind::ExecutionResumed { reason: self.reason() },
-            other => {
-                return Err(HistoryJsonError::UnknownType { at: self.at, event_type: other.to_owned() });
-            }
+            other => match entities::read(self)? {
+                Some(kind) => kind,
+                None => {
+                    return Err(HistoryJsonError::UnknownType { at: self.at, event_type: other.to_owned() });
+                }
+            },
         })
     }
 
@@ -487,7 +499,7 @@ fn execution(mut fields: Fields) -> (Option<InstanceId>, Option<ExecutionId>) {
 }
 
 /// Others use any text as an execution's id; ours are UUIDs.
-fn execution_id(text: &str) -> ExecutionId {
+pub(super) fn execution_id(text: &str) -> ExecutionId {
     ExecutionId::new(
         Uuid::parse_str(text).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())),
     )

@@ -3,6 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
+use super::entities;
 use super::fields::{print_duration, print_time};
 use crate::event::{
     ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, ParentInstance,
@@ -28,7 +29,7 @@ pub fn write(instance: &InstanceId, events: &[HistoryEvent]) -> String {
 
 /// An object whose fields keep their order.
 #[derive(Default)]
-struct Object(Vec<(&'static str, Field)>);
+pub(super) struct Object(Vec<(&'static str, Field)>);
 
 enum Field {
     Value(Value),
@@ -37,12 +38,12 @@ enum Field {
 }
 
 impl Object {
-    fn put(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+    pub(super) fn put(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.0.push((name, Field::Value(value.into())));
         self
     }
 
-    fn object(mut self, name: &'static str, object: Option<Object>) -> Self {
+    pub(super) fn object(mut self, name: &'static str, object: Option<Object>) -> Self {
         self.0.extend(object.map(|object| (name, Field::Object(object))));
         self
     }
@@ -52,7 +53,7 @@ impl Object {
         if text.is_empty() { self } else { self.put(name, text) }
     }
 
-    fn some(self, name: &'static str, value: Option<impl Into<Value>>) -> Self {
+    pub(super) fn some(self, name: &'static str, value: Option<impl Into<Value>>) -> Self {
         match value {
             Some(value) => self.put(name, value),
             None => self,
@@ -139,6 +140,13 @@ fn event_object(instance: &InstanceId, event: &HistoryEvent) -> Object {
         EventKind::ExecutionSuspended { reason } | EventKind::ExecutionResumed { reason } => {
             object.put("Reason", reason.as_str())
         }
+        EventKind::EntityOperationSignaled(_)
+        | EventKind::EntityOperationCalled(_)
+        | EventKind::EntityOperationCompleted { .. }
+        | EventKind::EntityOperationFailed { .. }
+        | EventKind::EntityLockRequested(_)
+        | EventKind::EntityLockGranted { .. }
+        | EventKind::EntityUnlockSent(_) => entities::write(object, &event.kind),
     }
 }
 
@@ -203,11 +211,11 @@ fn parent_object(parent: &ParentInstance) -> Object {
         .put("TaskScheduleId", parent.task_scheduled_id)
 }
 
-fn trace_object(trace: &TraceContext) -> Object {
+pub(super) fn trace_object(trace: &TraceContext) -> Object {
     Object::default().put("TraceParent", trace.parent.as_str()).text("TraceState", &trace.state)
 }
 
-fn failure_object(failure: &FailureDetails) -> Object {
+pub(super) fn failure_object(failure: &FailureDetails) -> Object {
     let links: Vec<_> = failure.chain().collect();
     // From the innermost outwards; a chain is never longer than `failure::MAX_CHAIN`.
     let whole = links.into_iter().rev().fold(None, |inner, failure| {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use smol_str::SmolStr;
 
+use super::entities::RequestedLocks;
 use super::nondeterminism::NonDeterminism;
 use super::waker::TurnWaker;
 use crate::action::Completion;
@@ -24,6 +25,11 @@ use crate::time::Timestamp;
 
 /// After this many polls in a row that only woke themselves, the code is taken to wait for something not durable.
 const SELF_WAKES_MAX: u32 = 10_000;
+
+/// Whether an event tells of locks that are asked for or given back.
+pub(super) fn is_lock_step(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::EntityLockRequested(_) | EventKind::EntityUnlockSent(_))
+}
 
 pub(super) struct Execution {
     pub(super) started: Rc<ExecutionStarted>,
@@ -43,6 +49,8 @@ pub(super) struct Execution {
     /// Sub-orchestrations that are awaited and have not ended.
     pub(super) children: BTreeMap<i32, InstanceId>,
     pub(super) terminated_recursively: bool,
+    /// Entities' locks that the history says it has asked for.
+    pub(super) locks: Option<Box<RequestedLocks>>,
     /// Suspensions and resumptions that arrived after the code continued as new: they are for the next execution.
     pub(super) forwarded: Vec<HistoryEvent>,
     max_payload_bytes: usize,
@@ -73,6 +81,7 @@ impl Execution {
             ended: false,
             children: BTreeMap::new(),
             terminated_recursively: false,
+            locks: None,
             forwarded: Vec::new(),
             max_payload_bytes,
             last_step: None,
@@ -107,7 +116,11 @@ impl Execution {
             EventKind::TaskScheduled { .. }
             | EventKind::TimerCreated { .. }
             | EventKind::SubOrchestrationInstanceCreated(_)
-            | EventKind::EventSent { .. } => return self.confirm(event),
+            | EventKind::EventSent { .. }
+            | EventKind::EntityOperationSignaled(_)
+            | EventKind::EntityOperationCalled(_)
+            | EventKind::EntityLockRequested(_)
+            | EventKind::EntityUnlockSent(_) => return self.confirm(event),
             EventKind::ExecutionSuspended { .. } => self.suspended = true,
             EventKind::ExecutionResumed { .. } => {
                 self.suspended = false;
@@ -163,14 +176,25 @@ impl Execution {
 
     /// Takes note of an event of the history behind the point where the code disagreed with it.
     pub(super) fn skip(&mut self, event: &HistoryEvent) {
-        let mut context = self.context.borrow_mut();
-        context.next_id = context.next_id.max(event.event_id.saturating_add(1));
+        {
+            let mut context = self.context.borrow_mut();
+            context.next_id = context.next_id.max(event.event_id.saturating_add(1));
+            if event.kind == EventKind::OrchestratorStarted {
+                context.now = context.now.max(event.timestamp);
+            }
+        }
         match &event.kind {
-            EventKind::OrchestratorStarted => context.now = context.now.max(event.timestamp),
             EventKind::ExecutionSuspended { .. } => self.suspended = true,
             EventKind::ExecutionResumed { .. } => self.suspended = false,
             EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. } => self.ended = true,
-            _ => {}
+            kind => self.note_locks(kind),
+        }
+    }
+
+    /// Locks follow from the history, also where the code disagrees with it.
+    fn note_locks(&mut self, kind: &EventKind) {
+        if is_lock_step(kind) {
+            self.locks.get_or_insert_default().note(kind);
         }
     }
 
@@ -238,6 +262,8 @@ impl Execution {
         let mut context = self.context.borrow_mut();
         NonDeterminism::check(event, context.actions.front())?;
         context.actions.pop_front();
+        drop(context);
+        self.note_locks(&event.kind);
         if let EventKind::SubOrchestrationInstanceCreated(created) = &event.kind
             && !created.detached
         {

@@ -1,5 +1,6 @@
 //! The orchestration turn: one wake-up of an instance, and the replay that brings it to where it was.
 
+mod entities;
 mod execution;
 mod nondeterminism;
 mod session;

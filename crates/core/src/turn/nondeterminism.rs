@@ -1,6 +1,7 @@
 //! Replay that disagrees with history.
 
 use crate::action::{ActionKind, OrchestratorAction};
+use crate::entity::EntityId;
 use crate::event::{EventKind, HistoryEvent};
 use crate::failure::{FailureDetails, kinds};
 
@@ -80,6 +81,16 @@ fn agree(event: &EventKind, action: &ActionKind) -> bool {
             EventKind::EventSent { instance, name, .. },
             ActionKind::SendEvent { instance: instance_now, name: now, .. },
         ) => instance == instance_now && name == now,
+        (EventKind::EntityOperationSignaled(then), ActionKind::SignalEntity(now))
+        | (EventKind::EntityOperationCalled(then), ActionKind::CallEntity(now)) => {
+            then.target == now.target && then.operation == now.operation
+        }
+        (EventKind::EntityLockRequested(then), ActionKind::LockEntities(now)) => {
+            then.lock_set == now.lock_set
+        }
+        (EventKind::EntityUnlockSent(then), ActionKind::UnlockEntity(now)) => {
+            then.target == now.target && then.then == now.then
+        }
         _ => false,
     }
 }
@@ -104,8 +115,22 @@ fn describe_event(event: &EventKind) -> String {
             )
         }
         EventKind::EventSent { instance, name, .. } => format!("event '{name}' sent to '{instance}'"),
+        EventKind::EntityOperationSignaled(operation) => {
+            format!("signal '{}' to {}", operation.operation, entities(operation.target.as_slice()))
+        }
+        EventKind::EntityOperationCalled(operation) => {
+            format!("call '{}' of {}", operation.operation, entities(operation.target.as_slice()))
+        }
+        EventKind::EntityLockRequested(request) => format!("locks of {}", entities(&request.lock_set)),
+        EventKind::EntityUnlockSent(unlock) => {
+            format!("release of {}", entities(unlock.target.as_slice()))
+        }
         other => other.type_name().to_owned(),
     }
+}
+
+fn entities(ids: &[EntityId]) -> String {
+    ids.iter().map(|id| format!("entity '{id}'")).collect::<Vec<_>>().join(", ")
 }
 
 fn describe_action(action: &ActionKind) -> String {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::execution::Execution;
+use super::entities::entity_message;
+use super::execution::{Execution, is_lock_step};
 use crate::action::{ActionKind, Completion};
 use crate::event::{
     CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
@@ -269,6 +270,9 @@ fn emit_actions(instance: &InstanceId, execution: &mut Execution, now: Timestamp
     let mut context = execution.context.borrow_mut();
     for action in context.actions.drain(..) {
         let Some(kind) = action.kind.scheduled_event() else { continue };
+        if is_lock_step(&kind) {
+            execution.locks.get_or_insert_default().note(&kind);
+        }
         turn.events.push(HistoryEvent { event_id: action.id, timestamp: now, kind });
         match action.kind {
             ActionKind::CreateSubOrchestration(created) => {
@@ -282,6 +286,10 @@ fn emit_actions(instance: &InstanceId, execution: &mut Execution, now: Timestamp
                 turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
             }
             ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
+            for_entity => {
+                let execution = execution.started.execution;
+                turn.messages.extend(entity_message(for_entity, instance, execution, now));
+            }
         }
     }
 }
@@ -333,6 +341,9 @@ fn emit_completion(
         context.next_id - 1
     };
     let started = execution.started.clone();
+    if let Some(locks) = &mut execution.locks {
+        turn.messages.extend(locks.free_all(instance, started.execution, now));
+    }
     let (status, output, failure, outcome) = match completion {
         Completion::Completed(output) => {
             (OrchestrationStatus::Completed, Some(output.clone()), None, Ok(output))

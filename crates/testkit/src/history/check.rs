@@ -91,7 +91,12 @@ impl Check {
                 Asked::SubOrchestration
             }
             EventKind::TimerCreated { .. } => Asked::Timer,
-            EventKind::SubOrchestrationInstanceCreated(_) | EventKind::EventSent { .. } => Asked::Nothing,
+            EventKind::SubOrchestrationInstanceCreated(_)
+            | EventKind::EventSent { .. }
+            | EventKind::EntityOperationSignaled(_)
+            | EventKind::EntityOperationCalled(_)
+            | EventKind::EntityLockRequested(_)
+            | EventKind::EntityUnlockSent(_) => Asked::Nothing,
             EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. } => {
                 self.ended = true;
                 Asked::Nothing
