@@ -319,8 +319,8 @@ pub use steadfast_core::{
     TaskError, TaskKind, Timestamp, failure, history_json, scaling,
 };
 pub use steadfast_engine::{
-    Client, ClientError, Clock, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page, Run, StartOptions,
-    SystemClock,
+    Client, ClientError, Clock, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page, RawClient, Run,
+    StartOptions, Started, SystemClock,
 };
 pub use steadfast_macros::{activity, orchestration};
 

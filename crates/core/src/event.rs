@@ -267,6 +267,8 @@ pub struct ParentInstance {
     pub execution: ExecutionId,
     /// The event id of the parent's `SubOrchestrationInstanceCreated`.
     pub task_scheduled_id: i32,
+    /// The name of the parent's orchestration.
+    pub name: SmolStr,
 }
 
 impl ExecutionStarted {

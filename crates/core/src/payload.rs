@@ -41,12 +41,17 @@ impl Payload {
         })
     }
 
-    /// Reads a value back.
+    /// Reads a value back. A text without bytes is how other languages say that there is no value; it is read as `null`.
+    ///
+    /// ```
+    /// use steadfast_core::Payload;
+    /// assert_eq!(Payload::from_json("").decode::<Option<u32>>().unwrap(), None);
+    /// ```
     ///
     /// # Errors
     /// When the text is not JSON or does not fit the type.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
+        serde_json::from_str(if self.0.is_empty() { "null" } else { &self.0 })
     }
 
     /// Wraps a text that is JSON already.

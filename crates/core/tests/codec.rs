@@ -71,9 +71,14 @@ fn status() -> impl Strategy<Value = OrchestrationStatus> {
 }
 
 fn parent() -> impl Strategy<Value = ParentInstance> {
-    (instance(), execution(), any::<i32>()).prop_map(|(instance, execution, task_scheduled_id)| {
-        ParentInstance { instance, execution, task_scheduled_id }
-    })
+    (instance(), execution(), any::<i32>(), text()).prop_map(
+        |(instance, execution, task_scheduled_id, name)| ParentInstance {
+            instance,
+            execution,
+            task_scheduled_id,
+            name,
+        },
+    )
 }
 
 fn trace() -> impl Strategy<Value = Option<Box<TraceContext>>> {
@@ -340,6 +345,7 @@ fn golden() -> Vec<HistoryEvent> {
             instance: id("parent"),
             execution: execution(2),
             task_scheduled_id: 70_000,
+            name: "checkout".into(),
         }),
         tags: BTreeMap::from([("tenant".into(), "a".into()), ("zone".into(), "ü".into())]),
         scheduled_start: Some(at(60)),

@@ -420,6 +420,7 @@ impl Reader {
                 instance: instance?,
                 execution: execution.unwrap_or(nil()),
                 task_scheduled_id: id.unwrap_or(NO_EVENT_ID),
+                name: parent.text("name").unwrap_or_default(),
             })
         });
         let scheduled =

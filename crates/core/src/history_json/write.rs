@@ -208,6 +208,7 @@ fn execution_object(instance: &InstanceId, execution: ExecutionId) -> Object {
 fn parent_object(parent: &ParentInstance) -> Object {
     Object::default()
         .object("OrchestrationInstance", Some(execution_object(&parent.instance, parent.execution)))
+        .text("Name", &parent.name)
         .put("TaskScheduleId", parent.task_scheduled_id)
 }
 

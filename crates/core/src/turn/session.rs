@@ -305,6 +305,7 @@ fn start_child(
         instance: instance.clone(),
         execution: started.execution,
         task_scheduled_id: id,
+        name: started.name.clone(),
     });
     let mut tags = started.tags.clone();
     tags.extend(created.tags);

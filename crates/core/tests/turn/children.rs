@@ -36,7 +36,8 @@ fn a_child_is_started_with_its_input_and_knows_its_parent() {
     assert_eq!((started.name.as_str(), started.input.as_str(), started.generation), ("child", "5", 0));
     assert_eq!(message.execution, Some(started.execution));
     assert_eq!(message.instance.as_str(), format!("{execution}:0"));
-    let parent = ParentInstance { instance: instance(), execution, task_scheduled_id: 0 };
+    let parent =
+        ParentInstance { instance: instance(), execution, task_scheduled_id: 0, name: "test".into() };
     assert_eq!(started.parent, Some(parent));
 }
 
@@ -58,6 +59,7 @@ fn the_result_goes_to_the_parent_s_execution_under_the_id_it_waits_for() {
         instance: steadfast_core::InstanceId::parse("parent").unwrap(),
         execution: ExecutionId::new(uuid::Uuid::from_u128(99)),
         task_scheduled_id: 4,
+        name: "parent".into(),
     };
     for fails in [false, true] {
         let run = scenario(
@@ -180,6 +182,7 @@ fn a_start_for_an_id_in_use_is_refused_and_the_parent_is_told() {
                 instance: steadfast_core::InstanceId::parse("parent").unwrap(),
                 execution: ExecutionId::new(uuid::Uuid::from_u128(99)),
                 task_scheduled_id: 4,
+                name: "parent".into(),
             };
             let mut refused = run.start_of("test", ());
             if let EventKind::ExecutionStarted(started) = &mut refused.event.kind {
@@ -222,6 +225,7 @@ fn a_duplicate_of_a_start_changes_nothing_and_tells_nobody_whatever_became_of_it
         instance: steadfast_core::InstanceId::parse("parent").unwrap(),
         execution: ExecutionId::new(uuid::Uuid::from_u128(99)),
         task_scheduled_id: 4,
+        name: "parent".into(),
     };
     let run = scenario(
         code(|ctx: OrchestrationContext, generation: u32| async move {

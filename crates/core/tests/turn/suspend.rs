@@ -177,8 +177,12 @@ fn the_first_of_two_terminations_gives_the_reason_also_while_suspended() {
             let mut start = run.start_of("test", ());
             if let EventKind::ExecutionStarted(started) = &mut start.event.kind {
                 let execution = ExecutionId::new(uuid::Uuid::from_u128(9));
-                started.parent =
-                    Some(ParentInstance { instance: instance(), execution, task_scheduled_id: 0 });
+                started.parent = Some(ParentInstance {
+                    instance: instance(),
+                    execution,
+                    task_scheduled_id: 0,
+                    name: "test".into(),
+                });
             }
             run.turn(vec![start]);
             run.send(prelude.clone());
