@@ -12,7 +12,7 @@ mod options;
 mod partition;
 mod storage;
 
-pub use client::{Client, ListQuery, Page, Run, StartOptions};
+pub use client::{Client, ListQuery, Page, RawClient, Run, StartOptions, Started};
 pub use clock::{Clock, SystemClock};
 pub use error::{ClientError, HubError};
 pub use hub::{Hub, HubBuilder};

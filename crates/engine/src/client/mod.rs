@@ -2,6 +2,7 @@
 
 mod call;
 mod list;
+mod raw;
 mod read;
 mod run;
 
@@ -14,8 +15,8 @@ use smol_str::{SmolStr, format_smolstr};
 use steadfast_core::model::{OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload, TaskMessage,
-    Timestamp,
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, InstanceState, Origin, Payload,
+    TaskMessage, Timestamp, TraceContext,
 };
 use steadfast_store::Store;
 use tokio::sync::oneshot;
@@ -25,9 +26,10 @@ use crate::clock::Clock;
 use crate::error::ClientError;
 use crate::hub::Routes;
 use crate::options::HubOptions;
-use crate::partition::Call;
+use crate::partition::{Answer, Call};
 
 pub use list::{ListQuery, Page};
+pub use raw::{RawClient, Started};
 pub use run::Run;
 
 /// Talks to a hub. Clones are cheap and stay valid until the hub is stopped; then every call says
@@ -98,12 +100,27 @@ impl Client {
         input: H::Input,
         options: StartOptions,
     ) -> Result<Run<H::Output>, ClientError> {
-        let version = options.version.map_or_else(|| orchestration.version(), SmolStr::from);
+        let version = options.version.as_deref().map_or_else(|| orchestration.version(), SmolStr::from);
         let name = orchestration.name();
         if self.shared.registry.find_orchestration(&name, &version).is_none() {
             let registered = self.shared.registry.orchestration_names().join(", ");
             return Err(ClientError::UnknownOrchestration { name, version, registered });
         }
+        let input = self.encode(&input)?;
+        let (watch, end) = oneshot::channel();
+        let started = self.submit_start(name, version, input, None, options, Some(watch)).await?;
+        Ok(Run::new(self.clone(), started.instance, end))
+    }
+
+    async fn submit_start(
+        &self,
+        name: SmolStr,
+        version: SmolStr,
+        input: Payload,
+        trace: Option<TraceContext>,
+        options: StartOptions,
+        watch: Option<Answer<Option<Arc<InstanceState>>>>,
+    ) -> Result<Started, ClientError> {
         let (instance, fresh_id) = match options.instance_id {
             Some(id) => (InstanceId::parse(id)?, false),
             None => (InstanceId::from_trusted(format_smolstr!("{}", Uuid::now_v7().as_simple())), true),
@@ -112,14 +129,14 @@ impl Client {
         let started = ExecutionStarted {
             tags: options.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
             scheduled_start: options.scheduled_start,
-            ..ExecutionStarted::new(name, version, self.encode(&input)?, execution)
+            trace: trace.map(Box::new),
+            ..ExecutionStarted::new(name, version.clone(), input, execution)
         };
-        let execution = Some(started.execution);
-        let message = self.message(&instance, execution, EventKind::ExecutionStarted(Box::new(started)));
-        let (watch, end) = oneshot::channel();
-        let call = Call::Message { message: Box::new(message), fresh_id, watch: Some(watch) };
+        let message =
+            self.message(&instance, Some(execution), EventKind::ExecutionStarted(Box::new(started)));
+        let call = Call::Message { message: Box::new(message), fresh_id, watch };
         self.call(&instance, call).await?;
-        Ok(Run::new(self.clone(), instance, end))
+        Ok(Started { instance, execution, version })
     }
 
     /// Sends an event to an instance. It is kept until the orchestration waits for an event of that name.
@@ -185,11 +202,13 @@ impl Client {
 
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Payload, ClientError> {
         let payload = Payload::encode(value).map_err(|error| ClientError::InvalidPayload(Box::new(error)))?;
-        let max = self.shared.options.payload_bytes_max;
-        if payload.len() > max {
-            return Err(ClientError::PayloadTooLarge { bytes: payload.len(), max });
-        }
+        self.check_size(&payload)?;
         Ok(payload)
+    }
+
+    fn check_size(&self, payload: &Payload) -> Result<(), ClientError> {
+        let (bytes, max) = (payload.len(), self.shared.options.payload_bytes_max);
+        if bytes > max { Err(ClientError::PayloadTooLarge { bytes, max }) } else { Ok(()) }
     }
 
     fn store(&self) -> Result<Arc<dyn Store>, ClientError> {

@@ -9,6 +9,7 @@ mod durability;
 mod lifecycle;
 mod list;
 mod patterns;
+mod raw;
 mod sessions;
 mod start;
 mod supervision;

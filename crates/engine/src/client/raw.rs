@@ -1,0 +1,65 @@
+//! The untyped client: names and JSON text instead of handles and types.
+
+use smol_str::SmolStr;
+use steadfast_core::{EventKind, ExecutionId, InstanceId, Payload, TraceContext};
+
+use super::{Client, StartOptions};
+use crate::error::ClientError;
+
+/// The calls of [`Client`] that take or give values, with JSON text in their place: for servers, tools and other
+/// languages, which know no Rust types. What has no values is called on the [`Client`] itself.
+#[derive(Clone, Copy, Debug)]
+pub struct RawClient<'a> {
+    client: &'a Client,
+}
+
+/// What was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its execution.
+    pub execution: ExecutionId,
+    /// The version that it was started with; empty for whichever is found when it begins.
+    pub version: SmolStr,
+}
+
+impl Client {
+    /// This client without types.
+    pub fn raw(&self) -> RawClient<'_> {
+        RawClient { client: self }
+    }
+}
+
+impl RawClient<'_> {
+    /// Starts an instance of an orchestration that need not be registered in this process. The version is that of the
+    /// options; `trace` is the trace that the instance belongs to.
+    ///
+    /// # Errors
+    /// Those of [`Client::start_with`], without [`ClientError::UnknownOrchestration`].
+    pub async fn start(
+        &self,
+        name: impl Into<SmolStr>,
+        input: Payload,
+        trace: Option<TraceContext>,
+        options: StartOptions,
+    ) -> Result<Started, ClientError> {
+        self.client.check_size(&input)?;
+        let version = options.version.as_deref().map_or_else(SmolStr::default, SmolStr::from);
+        self.client.submit_start(name.into(), version, input, trace, options, None).await
+    }
+
+    /// Sends an event to an instance, like [`Client::raise_event`].
+    ///
+    /// # Errors
+    /// Those of [`Client::raise_event`].
+    pub async fn raise_event(
+        &self,
+        instance: &str,
+        name: impl Into<SmolStr>,
+        input: Payload,
+    ) -> Result<(), ClientError> {
+        self.client.check_size(&input)?;
+        self.client.send(instance, EventKind::EventRaised { name: name.into(), input, trace: None }).await
+    }
+}
