@@ -110,6 +110,11 @@
 //! # hub.stop().await?; Ok(()) }
 //! ```
 //!
+//! [`call_with`](OrchestrationContext::call_with) takes [`CallOptions`]: a retry policy, timeouts, a priority, tags. A running
+//! activity tells how far it has come with [`heartbeat`](ActivityContext::heartbeat), which [`Client::activities`] shows and the
+//! next attempt gets, and learns from [`cancelled`](ActivityContext::cancelled) that nobody waits for it any more.
+//! [`HubOptions::activity_limits`] bounds how many activities of a name run at once and how often they begin.
+//!
 //! # Futures compose
 //!
 //! Every durable operation begins when its method is called, and gives a plain future. Join them, race them, collect them.
@@ -140,7 +145,7 @@
 //! # hub.stop().await?; Ok(()) }
 //! ```
 //!
-//! Dropping a future gives up interest in its result. A timer that is dropped is cancelled. An activity goes on.
+//! Dropping a future gives up interest in its result. A timer that is dropped is cancelled. An activity goes on, and is told.
 //!
 //! # Timers and events
 //!
@@ -307,11 +312,12 @@
 mod hub;
 
 pub use hub::TaskHub;
+pub use steadfast_core::dispatch::{ActivityLimit, RateLimit};
 pub use steadfast_core::model::{
-    ActivityContext, ActivityDefinition, ActivityHandle, ActivityName, ContinueAsNewOptions,
-    DuplicateRegistration, EventFuture, OrchestrationContext, OrchestrationDefinition, OrchestrationHandle,
-    OrchestrationName, Register, Registry, RetryPolicy, SubOrchestrationOptions, TaskFuture, TimerFuture,
-    activity, orchestration,
+    ActivityContext, ActivityDefinition, ActivityHandle, ActivityName, CallOptions, CancelReason, Cancelled,
+    ContinueAsNewOptions, DuplicateRegistration, EventFuture, OrchestrationContext, OrchestrationDefinition,
+    OrchestrationHandle, OrchestrationName, Register, Registry, RetryPolicy, SubOrchestrationOptions,
+    TaskFuture, TimerFuture, activity, orchestration,
 };
 pub use steadfast_core::{
     Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, InstanceId, InstanceState,
@@ -319,15 +325,15 @@ pub use steadfast_core::{
     TaskError, TaskKind, Timestamp, failure, history_json, scaling,
 };
 pub use steadfast_engine::{
-    Client, ClientError, Clock, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page, RawClient, Run,
-    StartOptions, Started, SystemClock,
+    ActivityProgress, ActivityState, Client, ClientError, Clock, Hub, HubBuilder, HubError, HubOptions,
+    ListQuery, Page, RawClient, Run, StartOptions, Started, SystemClock,
 };
 pub use steadfast_macros::{activity, orchestration};
 
 /// What most programs need, to be imported whole.
 pub mod prelude {
     pub use crate::{
-        ActivityContext, ActivityHandle, Error, OrchestrationContext, OrchestrationHandle,
+        ActivityContext, ActivityHandle, CallOptions, Error, OrchestrationContext, OrchestrationHandle,
         OrchestrationStatus, Register, Result, RetryPolicy, SubOrchestrationOptions, TaskError, TaskHub,
         Timestamp, activity, orchestration,
     };

@@ -6,6 +6,7 @@
 mod support;
 
 mod a_basics;
+mod activities_at_work;
 mod c_timers;
 mod d_external_events;
 mod p_partitions;

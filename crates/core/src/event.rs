@@ -213,6 +213,8 @@ pub struct ActivityOptions {
     pub heartbeat: Option<Duration>,
     /// The trace that it belongs to.
     pub trace: Option<TraceContext>,
+    /// The last heartbeat of the attempt before this one, if that is known.
+    pub last_heartbeat: Option<Payload>,
 }
 
 /// A W3C trace context, as it travels with messages.

@@ -1,5 +1,6 @@
 //! Failures as data: what is written into histories when user code fails.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,12 @@ pub struct FailureDetails {
     pub cause: Option<Box<FailureDetails>>,
     /// Whether a retry policy must not try again.
     pub non_retriable: bool,
+    /// What else is known of it, by name. The runtime uses [`LAST_HEARTBEAT`].
+    pub properties: BTreeMap<SmolStr, SmolStr>,
 }
+
+/// The property that holds the last heartbeat's detail, as JSON, of an activity that failed.
+pub const LAST_HEARTBEAT: &str = "steadfast.lastHeartbeat";
 
 /// The error types that the runtime itself reports.
 pub mod kinds {
@@ -47,6 +53,12 @@ pub mod kinds {
     pub const INVALID_PAYLOAD: &str = "InvalidPayload";
     /// A wait ended without what it waited for.
     pub const TIMED_OUT: &str = "TimedOut";
+    /// An attempt at an activity took longer than its start-to-close timeout allows.
+    pub const ACTIVITY_TIMED_OUT: &str = "ActivityTimedOut";
+    /// An activity gave no heartbeat for longer than its heartbeat timeout allows.
+    pub const HEARTBEAT_TIMED_OUT: &str = "HeartbeatTimedOut";
+    /// The execution's history has reached the greatest length or size that the hub allows.
+    pub const HISTORY_TOO_LONG: &str = "HistoryTooLong";
     /// An instance with this id exists and has not ended.
     pub const ALREADY_EXISTS: &str = "AlreadyExists";
     /// The child orchestration or the instance was terminated.
@@ -64,7 +76,19 @@ impl FailureDetails {
             stack_trace: None,
             cause: None,
             non_retriable: false,
+            properties: BTreeMap::new(),
         }
+    }
+
+    /// The same failure with a property.
+    pub fn with_property(mut self, name: impl Into<SmolStr>, value: impl Into<SmolStr>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// The value of a property.
+    pub fn property(&self, name: &str) -> Option<&SmolStr> {
+        self.properties.get(name)
     }
 
     /// The same failure, marked so that no retry policy tries again.
@@ -130,6 +154,7 @@ struct Link {
     message: String,
     stack_trace: Option<String>,
     non_retriable: bool,
+    properties: BTreeMap<SmolStr, SmolStr>,
 }
 
 impl From<FailureDetails> for Vec<Link> {
@@ -137,8 +162,9 @@ impl From<FailureDetails> for Vec<Link> {
         let mut links = Self::new();
         let mut next = Some(Box::new(failure));
         while let Some(failure) = next {
-            let FailureDetails { error_type, message, stack_trace, cause, non_retriable } = *failure;
-            links.push(Link { error_type, message, stack_trace, non_retriable });
+            let FailureDetails { error_type, message, stack_trace, cause, non_retriable, properties } =
+                *failure;
+            links.push(Link { error_type, message, stack_trace, non_retriable, properties });
             next = cause;
         }
         links
@@ -153,6 +179,7 @@ impl From<Vec<Link>> for FailureDetails {
             stack_trace: link.stack_trace,
             cause: None,
             non_retriable: link.non_retriable,
+            properties: link.properties,
         });
         Self::from_chain(links.collect())
     }
@@ -183,7 +210,7 @@ mod tests {
     fn a_chain_of_a_million_links_in_damaged_bytes_is_read_without_recursion() {
         let mut bytes = codec::encode_to_vec(&1_000_000u64);
         for _ in 0..1_000_000 {
-            bytes.extend_from_slice(&[0, 0, 0, 0]);
+            bytes.extend_from_slice(&[0; 5]);
         }
         assert_eq!(codec::decode_all::<FailureDetails>(&bytes).unwrap().chain().count(), MAX_CHAIN);
     }

@@ -42,9 +42,11 @@ fn execution() -> impl Strategy<Value = ExecutionId> {
 }
 
 fn failure() -> impl Strategy<Value = Box<FailureDetails>> {
-    let one = (text(), any::<String>(), any::<Option<String>>(), any::<bool>()).prop_map(
-        |(error_type, message, stack_trace, non_retriable)| {
-            Box::new(FailureDetails { error_type, message, stack_trace, cause: None, non_retriable })
+    let properties = prop::collection::btree_map(text(), text(), 0..3);
+    let one = (text(), any::<String>(), any::<Option<String>>(), any::<bool>(), properties).prop_map(
+        |(error_type, message, stack_trace, non_retriable, properties)| {
+            let cause = None;
+            Box::new(FailureDetails { error_type, message, stack_trace, cause, non_retriable, properties })
         },
     );
     prop::collection::vec(one, 1..4).prop_map(|chain| {
@@ -91,16 +93,19 @@ fn tags() -> impl Strategy<Value = Tags> {
 
 fn options() -> impl Strategy<Value = Option<Box<ActivityOptions>>> {
     let duration = || prop::option::of(any::<u64>().prop_map(Duration::from_micros));
-    let options = (tags(), any::<i32>(), duration(), duration(), trace());
-    prop::option::of(options.prop_map(|(tags, priority, start_to_close, heartbeat, trace)| {
-        Box::new(ActivityOptions {
-            tags,
-            priority,
-            start_to_close,
-            heartbeat,
-            trace: trace.map(|trace| *trace),
-        })
-    }))
+    let options = (tags(), any::<i32>(), duration(), duration(), trace(), prop::option::of(payload()));
+    prop::option::of(options.prop_map(
+        |(tags, priority, start_to_close, heartbeat, trace, last_heartbeat)| {
+            Box::new(ActivityOptions {
+                tags,
+                priority,
+                start_to_close,
+                heartbeat,
+                trace: trace.map(|trace| *trace),
+                last_heartbeat,
+            })
+        },
+    ))
 }
 
 fn started() -> impl Strategy<Value = ExecutionStarted> {
@@ -330,7 +335,7 @@ fn golden() -> Vec<HistoryEvent> {
         let mut failure =
             FailureDetails::new("ActivityFailed", "activity 'charge' (#3) failed").caused_by(cause);
         failure.stack_trace = Some("at charge".to_owned());
-        Box::new(failure)
+        Box::new(failure.with_property("steadfast.lastHeartbeat", "17"))
     };
     let trace = || {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into();
@@ -374,6 +379,7 @@ fn golden() -> Vec<HistoryEvent> {
         start_to_close: Some(Duration::from_millis(1500)),
         heartbeat: None,
         trace: trace().map(|trace| *trace),
+        last_heartbeat: Some(json("17")),
     };
     use EventKind::*;
     let kinds = vec![

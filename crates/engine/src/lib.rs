@@ -17,3 +17,4 @@ pub use clock::{Clock, SystemClock};
 pub use error::{ClientError, HubError};
 pub use hub::{Hub, HubBuilder};
 pub use options::HubOptions;
+pub use partition::{ActivityProgress, ActivityState};

@@ -1,6 +1,9 @@
 //! What can be set when a hub is started.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use steadfast_core::dispatch::ActivityLimit;
 
 /// Settings of a hub. The defaults suit a service with a few cores.
 #[derive(Debug, Clone)]
@@ -11,8 +14,11 @@ pub struct HubOptions {
     pub session_idle_timeout: Duration,
     /// How many sessions may be in memory, over all partitions; the least recently used go first.
     pub resident_sessions_max: usize,
-    /// How many activities may run at once, over all partitions; the others wait their turn.
+    /// How many activities may run at once, over all partitions, among which they are divided; the others wait: a greater
+    /// priority goes first, and instances take turns.
     pub concurrent_activities_max: usize,
+    /// Limits on activities by name, over all partitions: how many run at once, and how often they begin.
+    pub activity_limits: BTreeMap<String, ActivityLimit>,
     /// How many client calls may be under way at each partition; further ones wait.
     pub pending_calls_max: usize,
     /// The largest payload (input, result, event, custom status), in bytes.
@@ -37,6 +43,7 @@ impl Default for HubOptions {
             session_idle_timeout: Duration::from_secs(30),
             resident_sessions_max: 20_000,
             concurrent_activities_max: 4096,
+            activity_limits: BTreeMap::new(),
             pending_calls_max: 8192,
             payload_bytes_max: 16 << 20,
             materialise_interval: Duration::from_millis(500),
@@ -59,6 +66,11 @@ impl HubOptions {
         ];
         if let Some((name, _)) = nothing.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} is 0, and then nothing could ever be done; it is at least 1"));
+        }
+        for (name, limit) in &self.activity_limits {
+            if let Some(problem) = limit.problem() {
+                return Err(format!("the limit of activity '{name}' cannot be used: {problem}"));
+            }
         }
         let (after, max) = (self.materialise_after_bytes, self.overlay_bytes_max);
         if after > max {

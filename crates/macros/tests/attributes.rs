@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use steadfast::prelude::*;
-use steadfast::{ExecutionId, FailureDetails, InstanceId, Registry};
+use steadfast::{FailureDetails, Registry};
 
 /// Greets a city.
 #[activity]
@@ -56,12 +56,7 @@ mod inner {
 }
 
 fn context() -> ActivityContext {
-    ActivityContext {
-        instance: InstanceId::from_trusted("test"),
-        execution: ExecutionId::new(uuid::Uuid::nil()),
-        name: "test".into(),
-        task_id: 0,
-    }
+    ActivityContext::outside_hub("test")
 }
 
 /// Runs a future that never waits.

@@ -198,7 +198,11 @@ impl Fields {
     }
 
     fn tags(&mut self) -> Tags {
-        let Some(Value::Object(tags)) = self.take("tags") else { return Tags::new() };
+        self.map("tags")
+    }
+
+    fn map(&mut self, name: &str) -> Tags {
+        let Some(Value::Object(tags)) = self.take(name) else { return Tags::new() };
         let text = |value: Value| match value {
             Value::String(text) => SmolStr::from(text),
             other => other.to_smolstr(),
@@ -219,12 +223,14 @@ impl Fields {
         let mut next = self.object("failuredetails");
         while let Some(mut failure) = next {
             next = failure.object("innerfailure");
+            let properties = failure.map("properties");
             links.push(FailureDetails {
                 error_type: failure.text("errortype").unwrap_or(SmolStr::new_static(kinds::MESSAGE)),
                 message: failure.text("errormessage").unwrap_or_default().into(),
                 stack_trace: failure.text("stacktrace").map(Into::into),
                 cause: None,
                 non_retriable: failure.flag("isnonretriable"),
+                properties,
             });
         }
         links.into_iter().rev().reduce(|cause, failure| failure.caused_by(cause))
@@ -490,6 +496,7 @@ impl Reader {
             start_to_close: duration("starttocloseseconds"),
             heartbeat: duration("heartbeatseconds"),
             priority: own.id("priority").unwrap_or(0),
+            last_heartbeat: own.payload("lastheartbeat"),
         })
     }
 }

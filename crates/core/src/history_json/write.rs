@@ -65,12 +65,16 @@ impl Object {
     }
 
     fn tags(self, tags: &Tags) -> Self {
+        self.map("Tags", tags)
+    }
+
+    fn map(self, name: &'static str, tags: &Tags) -> Self {
         if tags.is_empty() {
             return self;
         }
         let tags: serde_json::Map<_, _> =
             tags.iter().map(|(key, value)| (key.to_string(), Value::from(value.as_str()))).collect();
-        self.put("Tags", tags)
+        self.put(name, tags)
     }
 }
 
@@ -189,7 +193,8 @@ fn activity_options(object: Object, options: &ActivityOptions) -> Object {
     let own = Object::default()
         .put("Priority", options.priority)
         .some("StartToCloseSeconds", options.start_to_close.map(print_duration))
-        .some("HeartbeatSeconds", options.heartbeat.map(print_duration));
+        .some("HeartbeatSeconds", options.heartbeat.map(print_duration))
+        .some("LastHeartbeat", options.last_heartbeat.as_ref().map(|detail| detail.as_str()));
     object.object("Options", Some(own))
 }
 
@@ -226,7 +231,7 @@ pub(super) fn failure_object(failure: &FailureDetails) -> Object {
             .some("StackTrace", failure.stack_trace.as_deref())
             .object("InnerFailure", inner)
             .put("IsNonRetriable", failure.non_retriable);
-        Some(object)
+        Some(object.map("Properties", &failure.properties))
     });
     whole.unwrap_or_default()
 }

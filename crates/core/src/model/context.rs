@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
 use super::events::EventFuture;
-use super::handle::{ActivityHandle, OrchestrationHandle};
+use super::handle::OrchestrationHandle;
 use super::retry::{RetryPolicy, with_retry};
 use super::shared::{ContinueAsNew, SharedContext};
 use super::tasks::{OpenKind, TaskFuture, TimerFuture};
@@ -61,42 +61,6 @@ impl OrchestrationContext {
         Self { state }
     }
 
-    /// Runs an activity.
-    pub fn call<A: ActivityHandle>(&self, activity: A, input: A::Input) -> TaskFuture<A::Output> {
-        let encoded = self.state.borrow().encode(&input);
-        self.schedule_activity(activity.name(), activity.version(), encoded)
-    }
-
-    /// Runs an activity and tries again after failures as the policy says. The last failure is returned.
-    pub fn call_with_retry<A: ActivityHandle>(
-        &self,
-        activity: A,
-        input: A::Input,
-        policy: RetryPolicy,
-    ) -> impl Future<Output = Result<A::Output, TaskError>> + use<A> {
-        let encoded = self.state.borrow().encode(&input);
-        let (name, version, context) = (activity.name(), activity.version(), self.clone());
-        let call = move || context.schedule_activity(name.clone(), version.clone(), encoded.clone());
-        with_retry(self.clone(), policy, call(), call)
-    }
-
-    fn schedule_activity<O>(
-        &self,
-        name: SmolStr,
-        version: SmolStr,
-        input: Result<Payload, FailureDetails>,
-    ) -> TaskFuture<O> {
-        let context = self.state.clone();
-        match input {
-            Err(failure) => TaskFuture::rejected(context, TaskKind::Activity, name, failure),
-            Ok(input) => {
-                let action = ActionKind::ScheduleTask { name: name.clone(), version, input, options: None };
-                let id = self.state.borrow_mut().open_task(OpenKind::Activity, action);
-                TaskFuture::scheduled(context, TaskKind::Activity, name, id)
-            }
-        }
-    }
-
     /// Runs another orchestration and awaits its result.
     pub fn call_orchestration<H: OrchestrationHandle>(
         &self,
@@ -118,11 +82,11 @@ impl OrchestrationContext {
         let name = orchestration.name();
         let version = options.version.map_or_else(|| orchestration.version(), SmolStr::from);
         let (instance, context) = (options.instance_id, self.clone());
-        let call = move || {
+        let call = move |_: Option<&TaskError>| {
             context.schedule_child(name.clone(), version.clone(), instance.as_deref(), encoded.clone())
         };
-        let policy = options.retry.unwrap_or_else(|| RetryPolicy::new(1, Duration::ZERO));
-        with_retry(self.clone(), policy, call(), call)
+        let policy = options.retry.unwrap_or_else(RetryPolicy::never);
+        with_retry(self.clone(), policy, call(None), move |failed| call(Some(failed)))
     }
 
     fn schedule_child<O>(

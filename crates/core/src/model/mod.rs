@@ -1,5 +1,7 @@
 //! The programming model: what orchestration and activity code sees, and how code is found by name.
 
+mod activity;
+mod call;
 mod context;
 mod events;
 mod facts;
@@ -9,12 +11,14 @@ mod retry;
 mod shared;
 mod tasks;
 
+pub use activity::{ActivityContext, ActivityLink, CancelReason, Cancelled};
+pub use call::CallOptions;
 pub use context::{ContinueAsNewOptions, OrchestrationContext, SubOrchestrationOptions};
 pub use events::EventFuture;
 pub use handle::{ActivityHandle, ActivityName, OrchestrationHandle, OrchestrationName};
 pub use registry::{
-    ActivityContext, ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture,
-    OrchestrationDefinition, OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
+    ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture, OrchestrationDefinition,
+    OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
 };
 pub use retry::RetryPolicy;
 pub use tasks::{TaskFuture, TimerFuture};

@@ -12,11 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
+use super::activity::ActivityContext;
 use super::context::OrchestrationContext;
 use super::handle::{ActivityName, OrchestrationName};
 use crate::error::Error;
 use crate::failure::{FailureDetails, kinds};
-use crate::ids::{ExecutionId, InstanceId};
 use crate::payload::Payload;
 
 /// The outcome of user code in the form that a history keeps.
@@ -29,27 +29,6 @@ pub type SendFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 pub type OrchestrationFn = Arc<dyn Fn(OrchestrationContext, &Payload) -> LocalFuture + Send + Sync>;
 /// An activity's code with its types erased.
 pub type ActivityFn = Arc<dyn Fn(ActivityContext, &Payload) -> SendFuture + Send + Sync>;
-
-/// What an activity may know of why it runs.
-#[derive(Debug, Clone)]
-pub struct ActivityContext {
-    /// The orchestration that asked for it.
-    pub instance: InstanceId,
-    /// Its execution.
-    pub execution: ExecutionId,
-    /// The activity's name.
-    pub name: SmolStr,
-    /// The event id of its `TaskScheduled`: together with the execution it identifies this call, also when it is
-    /// tried again after a crash, so it can serve as an idempotency key.
-    pub task_id: i32,
-}
-
-impl ActivityContext {
-    /// A text that is equal for every attempt at this one call and differs from that of any other call.
-    pub fn idempotency_key(&self) -> String {
-        format!("{}:{}", self.execution, self.task_id)
-    }
-}
 
 /// A name and version is taken already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -47,6 +47,11 @@ impl RetryPolicy {
         }
     }
 
+    /// One attempt.
+    pub(super) fn never() -> Self {
+        Self::new(1, Duration::ZERO)
+    }
+
     /// Each interval is `coefficient` times the one before; below 1 or not a number counts as 1.
     pub fn backoff(mut self, coefficient: f64) -> Self {
         self.backoff_coefficient = if coefficient >= 1.0 { coefficient } else { 1.0 };
@@ -100,12 +105,12 @@ impl fmt::Debug for RetryPolicy {
 }
 
 /// Runs `call` until it succeeds or the policy gives up. `first` is the first attempt, which is under way already.
-/// N failing attempts make N calls and N − 1 timers.
+/// Each further attempt is told how the one before ended. N failing attempts make N calls and N − 1 timers.
 pub(super) fn with_retry<T, Fut>(
     context: OrchestrationContext,
     policy: RetryPolicy,
     first: Fut,
-    call: impl Fn() -> Fut,
+    call: impl Fn(&TaskError) -> Fut,
 ) -> impl Future<Output = Result<T, TaskError>>
 where
     Fut: Future<Output = Result<T, TaskError>>,
@@ -130,7 +135,7 @@ where
             if !delay.is_zero() {
                 context.timer(delay).await;
             }
-            current = call();
+            current = call(&error);
         }
     }
 }

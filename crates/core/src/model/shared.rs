@@ -42,6 +42,8 @@ pub(crate) struct ContextState {
     pub(crate) open: HashMap<i32, OpenTask, FixedState>,
     pub(crate) inbox: Inbox,
     pub(crate) cancelled_timers: Vec<i32>,
+    /// Activities whose futures were dropped before their outcome came.
+    pub(crate) cancelled_activities: Vec<i32>,
     pub(crate) custom_status: Option<Payload>,
     pub(crate) continue_as_new: Option<ContinueAsNew>,
     /// The session is going away: futures that are dropped now cancel nothing.
@@ -64,6 +66,7 @@ impl ContextState {
             open: HashMap::default(),
             inbox: Inbox::default(),
             cancelled_timers: Vec::new(),
+            cancelled_activities: Vec::new(),
             custom_status: None,
             continue_as_new: None,
             closed: false,
@@ -143,6 +146,21 @@ impl ContextState {
     pub(crate) fn take_cancelled_timers(&mut self) -> Vec<i32> {
         let first_held_back = self.actions.front().map_or(i32::MAX, |action| action.id);
         self.cancelled_timers.extract_if(.., |id| *id < first_held_back).collect()
+    }
+
+    /// The activities that the code lost interest in, by the same rule. An execution that has ended has lost interest in
+    /// all that are open.
+    pub(crate) fn take_cancelled_activities(&mut self, ended: bool) -> Vec<i32> {
+        if ended {
+            let open = self
+                .open
+                .iter()
+                .filter(|(_, open)| open.kind == OpenKind::Activity && open.outcome.is_none());
+            self.cancelled_activities.extend(open.map(|(id, _)| *id));
+            self.cancelled_activities.sort_unstable();
+        }
+        let first_held_back = self.actions.front().map_or(i32::MAX, |action| action.id);
+        self.cancelled_activities.extract_if(.., |id| *id < first_held_back).collect()
     }
 
     fn check_size(&self, payload: Payload) -> Result<Payload, FailureDetails> {

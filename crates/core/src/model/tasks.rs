@@ -30,7 +30,8 @@ pub(crate) struct OpenTask {
 }
 
 /// An activity or sub-orchestration under way. It was scheduled when it was made; awaiting it observes its outcome,
-/// and dropping it gives up interest in the outcome without undoing the work.
+/// and dropping it gives up interest in the outcome without undoing the work. An activity that is running then learns of it
+/// through [`super::ActivityContext::cancelled`].
 #[must_use = "the work is scheduled already, but its outcome is lost unless it is awaited"]
 pub struct TaskFuture<O> {
     context: SharedContext,
@@ -88,7 +89,10 @@ impl<O: DeserializeOwned> Future for TaskFuture<O> {
 impl<O> Drop for TaskFuture<O> {
     fn drop(&mut self) {
         if !self.done {
-            self.context.borrow_mut().close_open(self.id);
+            let mut context = self.context.borrow_mut();
+            if context.close_open(self.id) && self.kind == TaskKind::Activity {
+                context.cancelled_activities.push(self.id);
+            }
         }
     }
 }

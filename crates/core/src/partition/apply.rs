@@ -6,7 +6,7 @@ use super::effect::{ActivityTask, Effect};
 use super::entry::{Dirty, Entry, Presence, Queued};
 use super::intake::{can_be_consumed, scheduled_start};
 use super::links::Outgoing;
-use super::machine::{Partition, UnfinishedActivity};
+use super::machine::Partition;
 use super::record::{CheckpointHead, LogEntry};
 use super::rows;
 use super::turns::Work;
@@ -14,10 +14,16 @@ use crate::codec;
 use crate::event::{EventKind, HistoryEvent};
 use crate::ids::{InstanceId, PartitionId, Position};
 use crate::message::{ActivityId, Origin, TaskMessage, TimerKey};
+use crate::model::CancelReason;
 use crate::state::{InstanceState, OrchestrationStatus};
 
 /// Room for activities in one record's share of [`ActivityId`]s, in bits: sixteen million.
 const ACTIVITIES_PER_RECORD_BITS: u32 = 24;
+
+/// The record in which the activity was asked for.
+pub(super) fn scheduled_in(id: ActivityId) -> Position {
+    Position(id.0 >> ACTIVITIES_PER_RECORD_BITS)
+}
 
 /// What an entry is taken to cost in the overlay besides its history.
 const ENTRY_BYTES: usize = 512;
@@ -87,6 +93,7 @@ impl Partition {
                         version,
                         input,
                         options,
+                        cancelled: None,
                     });
                 }
                 EventKind::TimerCreated { fire_at } => {
@@ -103,6 +110,9 @@ impl Partition {
             let (instance, execution) = (instance.clone(), *execution);
             self.settle_timer(&TimerKey { fire_at: *fire_at, instance, execution, timer_id: *timer_id });
         }
+        if !head.cancelled_activities.is_empty() {
+            self.apply_cancellations(&head);
+        }
         for (sequence, message) in head.messages {
             self.send(sequence, message);
         }
@@ -112,7 +122,16 @@ impl Partition {
         let (id, task) = (task.id, Arc::new(task));
         self.changes.activities.push(id);
         self.open.effects.push(Effect::Dispatch(task.clone()));
-        self.activities.entry(id).or_insert(UnfinishedActivity { task, stored: false });
+        self.activities.add(task, false);
+    }
+
+    fn apply_cancellations(&mut self, head: &CheckpointHead) {
+        let reason = if head.ended { CancelReason::Ended } else { CancelReason::NotAwaited };
+        for task_id in &head.cancelled_activities {
+            if let Some(id) = self.cancel_activity(head.execution, *task_id, reason) {
+                self.open.effects.push(Effect::Cancel(id, reason));
+            }
+        }
     }
 
     fn add_timer(&mut self, timer: TimerKey) {
@@ -234,15 +253,6 @@ impl Partition {
     /// The overlay no longer holds a captured change.
     pub(super) fn release_overlay(&mut self, history_bytes: usize) {
         self.overlay_bytes = self.overlay_bytes.saturating_sub(history_bytes + ENTRY_BYTES);
-    }
-
-    /// Forgets an unfinished activity, if it is one.
-    pub(super) fn settle_activity(&mut self, id: ActivityId) -> Option<Arc<ActivityTask>> {
-        let unfinished = self.activities.remove(&id)?;
-        if unfinished.stored {
-            self.changes.deleted_rows.push(rows::activity_key(id));
-        }
-        Some(unfinished.task)
     }
 
     pub(super) fn settle_timer(&mut self, timer: &TimerKey) {

@@ -9,6 +9,7 @@ use super::materialise::Capture;
 use crate::event::ActivityOptions;
 use crate::ids::{ExecutionId, InstanceId, PartitionId};
 use crate::message::{ActivityId, TaskMessage};
+use crate::model::CancelReason;
 use crate::payload::Payload;
 use crate::state::{InstanceState, OrchestrationStatus};
 
@@ -59,6 +60,8 @@ pub struct ActivityTask {
     pub input: Payload,
     /// What else was asked for; none when nothing was.
     pub options: Option<Box<ActivityOptions>>,
+    /// Nobody waits for its result any more; it is done all the same.
+    pub cancelled: Option<CancelReason>,
 }
 
 /// Something to be done once the record that caused it is durable, in order.
@@ -72,6 +75,8 @@ pub enum Effect {
     Release(Token),
     /// Run an activity.
     Dispatch(Arc<ActivityTask>),
+    /// Tell a running activity that nobody waits for its result any more.
+    Cancel(ActivityId, CancelReason),
     /// Hand a message to another partition, in order for each receiver.
     Send(PartitionId, Box<TaskMessage>),
     /// Tell another partition that its messages up to a number are applied.

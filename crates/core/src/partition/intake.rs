@@ -75,14 +75,13 @@ impl Partition {
     /// Whether running the activity still makes sense; when not, it is settled without a result. Only termination
     /// makes work void: what a completed orchestration asked for is still done.
     pub fn is_activity_wanted(&mut self, id: ActivityId) -> bool {
-        let Some(unfinished) = self.activities.get(&id) else { return false };
+        let Some(task) = self.activities.get(id) else { return false };
         if !self.any_terminated {
             return true;
         }
-        let state = self.entries.get(&unfinished.task.instance).and_then(Entry::state);
+        let state = self.entries.get(&task.instance).and_then(Entry::state);
         let terminated = state.is_some_and(|state| {
-            state.execution == unfinished.task.execution
-                && state.status == crate::state::OrchestrationStatus::Terminated
+            state.execution == task.execution && state.status == crate::state::OrchestrationStatus::Terminated
         });
         if terminated {
             self.settle_activity(id);

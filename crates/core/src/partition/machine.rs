@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::effect::{ActivityTask, Effect, Token};
+use super::activities::Activities;
+use super::effect::{Effect, Token};
 use super::entry::Entry;
 use super::links::Links;
 use super::materialise::{Capture, Changes};
@@ -15,7 +16,7 @@ use super::residents::Residents;
 use super::turns::Work;
 use crate::codec;
 use crate::ids::{InstanceId, PartitionId, Position};
-use crate::message::{ActivityId, Origin, TimerKey};
+use crate::message::{Origin, TimerKey};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
 
@@ -71,7 +72,7 @@ pub struct Partition {
     pub(super) timers: BTreeMap<TimerKey, bool>,
     /// Instances whose start is scheduled for later.
     pub(super) held: BTreeSet<(Timestamp, InstanceId)>,
-    pub(super) activities: HashMap<ActivityId, UnfinishedActivity, FixedState>,
+    pub(super) activities: Activities,
     pub(super) links: Links,
     /// Purges that wait for a load.
     pub(super) purges: Vec<(InstanceId, Token)>,
@@ -94,12 +95,6 @@ pub struct Partition {
     materialise_wanted: bool,
     /// An instance was terminated since this partition was built: only then can activities have become void.
     pub(super) any_terminated: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct UnfinishedActivity {
-    pub(super) task: Arc<ActivityTask>,
-    pub(super) stored: bool,
 }
 
 /// The record that is being collected.
@@ -149,7 +144,7 @@ impl Partition {
             residents: Residents::default(),
             timers: BTreeMap::new(),
             held: BTreeSet::new(),
-            activities: HashMap::default(),
+            activities: Activities::default(),
             links: Links::default(),
             purges: Vec::new(),
             changes: Changes::default(),
@@ -215,7 +210,7 @@ impl Partition {
 
     fn seal(&mut self) -> Record {
         self.write_accepted();
-        for entry in std::mem::take(&mut self.open.lazy) {
+        for entry in self.take_heartbeats().into_iter().chain(std::mem::take(&mut self.open.lazy)) {
             codec::encode(&entry, &mut self.open.buffer);
         }
         if !self.open.settled.is_empty() {

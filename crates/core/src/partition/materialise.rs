@@ -145,8 +145,10 @@ impl Partition {
             .map(|key| CapturedRow { key, value: None })
             .collect();
         for id in std::mem::take(&mut self.changes.activities) {
-            if let Some(unfinished) = self.activities.get_mut(&id).filter(|unfinished| !unfinished.stored) {
+            let unfinished = self.activities.get_mut(id).filter(|it| !it.stored || it.changed);
+            if let Some(unfinished) = unfinished {
                 unfinished.stored = true;
+                unfinished.changed = false;
                 captured.push(put(rows::activity_key(id), codec::encode_to_vec(&*unfinished.task)));
             }
         }

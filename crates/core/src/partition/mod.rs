@@ -8,6 +8,7 @@
 //! Rows and records hold *absolute* facts (this row exists, messages up to that number are consumed), never relative
 //! ones, so that applying a record over a state that already contains it changes nothing.
 
+mod activities;
 mod apply;
 mod effect;
 mod entry;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError, FORMAT_VERSION};
 use crate::ids::{ExecutionId, InstanceId, PartitionId, Position};
-use crate::message::{Origin, TaskMessage};
+use crate::message::{ActivityId, Origin, TaskMessage};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -34,6 +34,8 @@ pub(super) enum LogEntry {
     OutboxAcknowledged { receiver: PartitionId, upto: u64 },
     /// An instance was purged.
     Purged { instance: InstanceId },
+    /// A running activity has told how far it has come.
+    Heartbeat { id: ActivityId, detail: Payload },
 }
 
 /// What a turn changed, apart from its events.
@@ -51,6 +53,10 @@ pub(super) struct CheckpointHead {
     pub(super) removed_timers: Vec<(Timestamp, i32)>,
     pub(super) custom_status: Option<Payload>,
     pub(super) event_bytes: u64,
+    /// Activities whose outcome nobody waits for any more.
+    pub(super) cancelled_activities: Vec<i32>,
+    /// The execution has ended, or continues as new.
+    pub(super) ended: bool,
 }
 
 /// No message has a greater number: one message in a nanosecond would take a century to get there. Counting on from a
@@ -92,7 +98,7 @@ impl LogEntry {
             Self::Discarded { upto, .. } | Self::OutboxAcknowledged { upto, .. } => {
                 check_number(*upto)?;
             }
-            Self::Purged { .. } => {}
+            Self::Purged { .. } | Self::Heartbeat { .. } => {}
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::effect::Effect;
 use super::entry::{Entry, Presence};
 use super::intake::scheduled_start;
 use super::links::Outgoing;
-use super::machine::{Partition, PartitionOptions, UnfinishedActivity};
+use super::machine::{Partition, PartitionOptions};
 use super::record::{self, LogEntry};
 use super::rows::{self, Row};
 use super::turns::Work;
@@ -70,8 +70,7 @@ impl Partition {
     fn restore_row(&mut self, row: Row) {
         match row {
             Row::Activity(task) => {
-                let (id, task) = (task.id, Arc::from(task));
-                self.activities.insert(id, UnfinishedActivity { task, stored: true });
+                self.activities.add(Arc::from(task), true);
             }
             Row::Received { source, upto } => self.links.raise_received(source, upto),
             Row::OutboxNext { receiver, next } => self.links.raise_next(receiver, next),
@@ -129,6 +128,9 @@ impl Partition {
                 LogEntry::Discarded { instance, upto } => self.consume(&instance, upto),
                 LogEntry::Settled(origins) => origins.iter().for_each(|origin| self.settle(origin)),
                 LogEntry::OutboxAcknowledged { receiver, upto } => self.drop_outgoing(receiver, upto),
+                LogEntry::Heartbeat { id, detail } => {
+                    self.set_heartbeat(id, detail);
+                }
                 LogEntry::Purged { instance } => {
                     if self.recover_instance(&instance, source)? < position {
                         self.apply_purge(&instance);
@@ -213,7 +215,7 @@ impl Partition {
             }
         }
         idle.iter().for_each(|instance| self.forget_if_clean(instance));
-        let mut tasks: Vec<_> = self.activities.values().map(|unfinished| unfinished.task.clone()).collect();
+        let mut tasks: Vec<_> = self.activities.tasks().cloned().collect();
         tasks.sort_unstable_by_key(|task| task.id);
         self.immediate = tasks.into_iter().map(Effect::Dispatch).collect();
         for (&(receiver, _), outgoing) in self.links.outbox_mut() {

@@ -295,6 +295,8 @@ impl Partition {
             removed_timers,
             custom_status: turn.custom_status,
             event_bytes: event_bytes.len() as u64,
+            cancelled_activities: turn.cancelled_activities,
+            ended: turn.ended,
         });
         codec::encode(&entry, &mut self.open.buffer);
         self.open.buffer.extend_from_slice(&event_bytes);

@@ -276,6 +276,7 @@ impl Execution {
     fn end_of_turn(&mut self) -> Result<(), NonDeterminism> {
         let mut context = self.context.borrow_mut();
         context.take_cancelled_timers();
+        context.take_cancelled_activities(false);
         context.custom_status = None;
         if self.suspended || self.ended || self.is_terminated() {
             return Ok(());

@@ -50,6 +50,10 @@ pub struct Turn {
     pub messages: Vec<TaskMessage>,
     /// Timers that the code lost interest in.
     pub cancelled_timers: Vec<i32>,
+    /// Activities whose outcome nobody waits for any more: the code dropped their futures, or the execution has ended.
+    pub cancelled_activities: Vec<i32>,
+    /// The execution has ended, or continues as new.
+    pub ended: bool,
     /// The custom status, if the code set it.
     pub custom_status: Option<Payload>,
     /// How many messages were discarded: duplicates, and those for executions that are over.
@@ -262,6 +266,8 @@ fn emit(instance: &InstanceId, execution: &mut Execution, turn: &mut Turn) {
     }
     let mut context = execution.context.borrow_mut();
     turn.cancelled_timers = context.take_cancelled_timers();
+    turn.ended = execution.ended;
+    turn.cancelled_activities = context.take_cancelled_activities(execution.ended);
     turn.custom_status = context.custom_status.take();
     turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorCompleted));
 }

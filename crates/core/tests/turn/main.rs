@@ -5,6 +5,7 @@
 mod support;
 
 mod activities;
+mod cancelled;
 mod children;
 mod continue_as_new;
 mod determinism;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::Addr;
 use steadfast_core::{HistoryEvent, InstanceId, InstanceState};
 use steadfast_store::{StoreError, bridge};
 
 use super::Client;
 use crate::error::ClientError;
-use crate::partition::{HistoryRead, Wait, WaitFor};
+use crate::partition::{ActivitiesRead, ActivityProgress, HistoryRead, PartitionActor, Wait, WaitFor};
 
 /// A history that was caught between two materialisations is read again, at most this often.
 const HISTORY_READS_MAX: u32 = 100;
@@ -44,6 +45,20 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<InstanceState, ClientError> {
         self.wait(&InstanceId::parse(instance)?, WaitFor::End, timeout).await
+    }
+
+    /// The activities of an instance that have no result yet, with how far those that run say they have come. Empty when
+    /// there are none, or no such instance.
+    ///
+    /// # Errors
+    /// When the hub is closed, or the partition is not available.
+    pub async fn activities(&self, instance: &str) -> Result<Vec<ActivityProgress>, ClientError> {
+        let instance = InstanceId::parse(instance)?;
+        let owner = self.shared.routes.owner(&instance);
+        let read = |address: Addr<PartitionActor>, answer| {
+            address.do_send(ActivitiesRead { instance: instance.clone(), answer });
+        };
+        self.ask(owner, Some(&instance), read).await
     }
 
     pub(super) async fn wait(

@@ -19,7 +19,7 @@ use super::{REBUILD_DELAY_MAX, REBUILD_DELAY_MIN, REBUILD_FORGIVEN_AFTER, Routes
 use crate::clock::Clock;
 use crate::error::HubError;
 use crate::options::HubOptions;
-use crate::partition::{Dispatcher, PartitionActor, PartitionContext, PartitionFailure, Tick};
+use crate::partition::{Dispatcher, Limits, PartitionActor, PartitionContext, PartitionFailure, Tick};
 use crate::storage::Storage;
 
 /// All threads of a running hub.
@@ -43,7 +43,8 @@ impl HubThreads {
         let threads_failed = |error: std::io::Error| HubError::Threads { problem: error.to_string() };
         let machines = recover_all(&**store, routes.partitions(), &options)?;
         let (storage, storage_threads) = Storage::start(store.clone()).map_err(threads_failed)?;
-        let dispatcher = Dispatcher {
+        let limits = Limits::new(&options.activity_limits, routes, clock.now());
+        let runner = Dispatcher {
             registry: registry.clone(),
             runtime,
             payload_bytes_max: options.payload_bytes_max,
@@ -57,7 +58,8 @@ impl HubThreads {
             clock,
             clock_flows,
             storage: storage.clone(),
-            dispatcher,
+            runner: Arc::new(runner),
+            limits,
             routes: routes.clone(),
             failures,
         };

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use actix::{Actor, Addr, AsyncContext, Context, SpawnHandle};
 use foldhash::fast::FixedState;
 use steadfast_core::model::Registry;
-use steadfast_core::partition::{ActivityTask, Partition, Token};
+use steadfast_core::partition::{Partition, Token};
 use steadfast_core::{InstanceId, PartitionId, Timestamp};
 use steadfast_store::StoreError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::attempts::{ActivityRunner, Attempts};
 use super::calls::{PendingCall, Waiting};
-use super::dispatcher::Dispatcher;
 use super::instance::InstanceActor;
+use super::limits::Limits;
 use super::messages::{Resend, Submit};
 use crate::clock::Clock;
 use crate::hub::Routes;
@@ -31,7 +32,8 @@ pub(crate) struct PartitionContext {
     /// Whether due times are slept for, rather than announced by the clock.
     pub(crate) clock_flows: bool,
     pub(crate) storage: Storage,
-    pub(crate) dispatcher: Dispatcher,
+    pub(crate) runner: Arc<dyn ActivityRunner>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) failures: mpsc::UnboundedSender<PartitionFailure>,
 }
@@ -54,10 +56,8 @@ pub(crate) struct PartitionActor {
     pub(super) next_token: u64,
     /// Calls held back while the materialiser is behind; as many as there are permits at most.
     pub(super) held_back: VecDeque<Submit>,
-    /// Activities that wait for others to end; they are in the machine too, so this bounds nothing it does not.
-    pub(super) undispatched: VecDeque<Arc<ActivityTask>>,
-    pub(super) running_activities: usize,
-    pub(super) running_activities_max: usize,
+    /// Activities that wait, and those that run.
+    pub(super) attempts: Attempts,
     pub(super) tick: Option<(Timestamp, SpawnHandle)>,
     pub(super) materialise_tick: Option<SpawnHandle>,
     pub(super) stopping: Option<Stopping>,
@@ -105,9 +105,11 @@ impl PartitionActor {
             failures: shared.failures.clone(),
             armed: true,
         };
+        let running_max = shared.options.concurrent_activities_max.div_ceil(partitions).max(1);
+        let attempts = Attempts::new(&shared, running_max);
         Self {
             machine,
-            running_activities_max: shared.options.concurrent_activities_max.div_ceil(partitions).max(1),
+            attempts,
             shared,
             instances: HashMap::default(),
             calls: HashMap::default(),
@@ -115,8 +117,6 @@ impl PartitionActor {
             waiters: HashMap::default(),
             next_token: 0,
             held_back: VecDeque::new(),
-            undispatched: VecDeque::new(),
-            running_activities: 0,
             tick: None,
             materialise_tick: None,
             stopping: None,
@@ -176,6 +176,7 @@ impl Actor for PartitionActor {
         // Senders use `do_send` and bound themselves; and actix stands still when the capacity is close to the limit of
         // the type.
         context.set_mailbox_capacity(self.shared.options.pending_calls_max.min(MAILBOX_CAPACITY_MAX));
+        self.attempts.started(context.address());
         self.shared.routes.set(self.machine.id(), context.address());
         for peer in self.shared.routes.others(self.machine.id()) {
             peer.do_send(Resend(self.machine.id()));

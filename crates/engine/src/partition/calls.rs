@@ -281,7 +281,7 @@ impl Handler<Stop> for PartitionActor {
         }
         self.machine.begin_no_more_turns();
         self.held_back.clear();
-        self.undispatched.clear();
+        self.attempts.forget_waiting();
         context.run_later(self.shared.options.stop_timeout, |actor, context| {
             if let Some(stopping) = &mut actor.stopping {
                 stopping.overdue = true;

@@ -7,18 +7,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use actix::Addr;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use steadfast_core::dispatch::Deadlines;
 use steadfast_core::failure::kinds;
 use steadfast_core::model::{ActivityContext, Registry};
-use steadfast_core::partition::ActivityTask;
 use steadfast_core::{ActivityId, FailureDetails, Payload};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::actor::PartitionActor;
-use super::messages::ActivityResults;
+use super::attempts::{ActivityRunner, Attempt, Reports};
+use super::limits::Permit;
 
 /// After this long a runner sends the results that there are, and lets other tasks of the runtime have a turn.
 const RUN_TIME_MAX: Duration = Duration::from_micros(500);
@@ -29,7 +28,7 @@ const RESULTS_MAX: usize = 128;
 type Outcome = Result<Payload, FailureDetails>;
 type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// Runs activities and sends their results to the partition that asked.
+/// Runs the activities that are registered in this process, and reports to the partition that asked.
 #[derive(Clone)]
 pub(crate) struct Dispatcher {
     pub(crate) registry: Arc<Registry>,
@@ -42,13 +41,13 @@ pub(crate) struct Dispatcher {
 /// Activities that were dispatched together. As many tasks as the runtime has workers share them one by one: whoever
 /// gets an activity that blocks its thread holds up none of the others.
 struct Batch {
-    partition: Addr<PartitionActor>,
+    reports: Reports,
     shared: Mutex<Shared>,
 }
 
 struct Shared {
     /// Not begun yet, the next one last.
-    tasks: Vec<Arc<ActivityTask>>,
+    attempts: Vec<Attempt>,
     /// Not sent yet.
     results: Vec<(ActivityId, Outcome)>,
 }
@@ -56,15 +55,15 @@ struct Shared {
 impl Batch {
     /// Notes a result and takes the next activity. With the last one go all results: nobody else may come by while it
     /// blocks.
-    fn next(&self, result: Option<(ActivityId, Outcome)>) -> Option<Arc<ActivityTask>> {
+    fn next(&self, result: Option<(ActivityId, Outcome)>) -> Option<Attempt> {
         let mut shared = self.shared.lock();
         shared.results.extend(result);
-        let task = shared.tasks.pop();
-        let due = shared.tasks.is_empty() || shared.results.len() >= RESULTS_MAX;
+        let attempt = shared.attempts.pop();
+        let due = shared.attempts.is_empty() || shared.results.len() >= RESULTS_MAX;
         let results = if due { std::mem::take(&mut shared.results) } else { Vec::new() };
         drop(shared);
         self.report(results);
-        task
+        attempt
     }
 
     fn report_all(&self, result: Option<(ActivityId, Outcome)>) {
@@ -76,29 +75,31 @@ impl Batch {
     /// Each result answers an activity that the partition dispatched, and it dispatches only so many at once.
     fn report(&self, results: Vec<(ActivityId, Outcome)>) {
         if !results.is_empty() {
-            self.partition.do_send(ActivityResults(results));
+            self.reports.done(results);
+        }
+    }
+}
+
+impl ActivityRunner for Dispatcher {
+    /// Many activities end at their first poll; those share a task and a message.
+    fn run(&self, mut attempts: Vec<Attempt>, reports: &Reports) {
+        let runners = self.runtime.metrics().num_workers().clamp(1, attempts.len().max(1));
+        attempts.reverse();
+        let shared = Mutex::new(Shared { attempts, results: Vec::new() });
+        let batch = Arc::new(Batch { reports: reports.clone(), shared });
+        for _ in 0..runners {
+            self.runtime.spawn(self.clone().run_batch(batch.clone()));
         }
     }
 }
 
 impl Dispatcher {
-    /// Runs the activities. Many end at their first poll; those share a task and a message.
-    pub(super) fn run(&self, mut tasks: Vec<Arc<ActivityTask>>, partition: &Addr<PartitionActor>) {
-        let runners = self.runtime.metrics().num_workers().clamp(1, tasks.len().max(1));
-        tasks.reverse();
-        let shared = Mutex::new(Shared { tasks, results: Vec::new() });
-        let batch = Arc::new(Batch { partition: partition.clone(), shared });
-        for _ in 0..runners {
-            self.runtime.spawn(self.clone().run_batch(batch.clone()));
-        }
-    }
-
     async fn run_batch(self, batch: Arc<Batch>) {
         let mut began = Instant::now();
         let mut result = None;
-        while let Some(task) = batch.next(result.take()) {
-            let id = task.id;
-            let mut running = self.run_one(task);
+        while let Some(attempt) = batch.next(result.take()) {
+            let id = attempt.task.id;
+            let mut running = self.run_one(attempt, &batch.reports);
             match poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await {
                 Poll::Ready(outcome) => result = Some((id, outcome)),
                 Poll::Pending => {
@@ -115,37 +116,37 @@ impl Dispatcher {
     }
 
     /// Runs an activity as soon as there is a free slot.
-    fn run_one(&self, task: Arc<ActivityTask>) -> Running {
+    fn run_one(&self, attempt: Attempt, reports: &Reports) -> Running {
         match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => self.start(&task, Some(slot)),
+            Ok(slot) => self.start(attempt, reports, Some(slot)),
             Err(_) => {
-                let dispatcher = self.clone();
+                let (dispatcher, reports) = (self.clone(), reports.clone());
                 Box::pin(async move {
                     let slot = dispatcher.slots.clone().acquire_owned().await.ok();
-                    dispatcher.start(&task, slot).await
+                    dispatcher.start(attempt, &reports, slot).await
                 })
             }
         }
     }
 
-    /// Calls the activity's code, and frees the slot when it has ended; panics become failures, wherever they happen.
-    fn start(&self, task: &ActivityTask, slot: Option<OwnedSemaphorePermit>) -> Running {
+    /// Calls the activity's code, and frees its places when it has ended; panics become failures, wherever they happen.
+    fn start(&self, attempt: Attempt, reports: &Reports, slot: Option<OwnedSemaphorePermit>) -> Running {
+        let Attempt { task, permit } = attempt;
+        let places: (Option<OwnedSemaphorePermit>, Option<Permit>) = (slot, permit);
+        if task.options.as_deref().is_some_and(Deadlines::concern) {
+            reports.began(task.id);
+        }
         let Some(code) = self.registry.find_activity(&task.name, &task.version) else {
             let problem = format!("no activity is registered as '{}' version '{}'", task.name, task.version);
             let failure = FailureDetails::new(kinds::ACTIVITY_NOT_REGISTERED, problem).non_retriable();
             return Box::pin(std::future::ready(Err(failure)));
         };
-        let context = ActivityContext {
-            instance: task.instance.clone(),
-            execution: task.execution,
-            name: task.name.clone(),
-            task_id: task.task_id,
-        };
+        let context = ActivityContext::new(task.clone(), Some(reports.link()));
         let started = catch_unwind(AssertUnwindSafe(|| code(context, &task.input)));
         let max = self.payload_bytes_max;
         match started {
             Ok(future) => Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |caught| {
-                drop(slot);
+                drop(places);
                 check_size(caught.unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic))), max)
             })),
             Err(panic) => Box::pin(std::future::ready(Err(FailureDetails::from_panic(&*panic)))),

@@ -7,6 +7,7 @@ use steadfast_core::partition::{Accepted, HistoryPiece, LoadedInstance, ParkReas
 use steadfast_core::turn::Turn;
 use steadfast_core::{
     ActivityId, FailureDetails, InstanceId, InstanceState, PartitionId, Payload, Position, TaskMessage,
+    Timestamp,
 };
 use steadfast_store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -138,6 +139,35 @@ pub(super) struct TurnPanicked(pub(super) String);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct ActivityResults(pub(super) Vec<(ActivityId, Result<Payload, FailureDetails>)>);
+
+/// From whoever runs activities: an attempt that has deadlines began.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct AttemptBegan {
+    pub(super) id: ActivityId,
+    pub(super) at: Timestamp,
+}
+
+/// From a running activity, now and then: how far it has come.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Heartbeat {
+    pub(super) id: ActivityId,
+    pub(super) detail: Payload,
+}
+
+/// A place has become free for activities of a name that has a limit.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PlaceFree;
+
+/// Reads what is known of an instance's activities that have no result.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ActivitiesRead {
+    pub(crate) instance: InstanceId,
+    pub(crate) answer: Answer<Vec<super::attempts::ActivityProgress>>,
+}
 
 /// From another partition.
 #[derive(Message)]

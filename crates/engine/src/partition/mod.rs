@@ -1,15 +1,19 @@
 //! Partition actors and instance actors.
 
 mod actor;
+mod attempts;
 mod calls;
 mod dispatcher;
 mod instance;
+mod limits;
 mod messages;
 mod pump;
 
 pub(crate) use actor::{PartitionActor, PartitionContext, PartitionFailure};
+pub use attempts::{ActivityProgress, ActivityState};
 pub(crate) use dispatcher::Dispatcher;
+pub(crate) use limits::Limits;
 pub(crate) use messages::{
-    Answer, Appended, Call, CallError, HistoryRead, Loaded, Materialised, OverlayRead, PartitionMessage,
-    StateRead, Stop, Submit, Tick, Wait, WaitFor,
+    ActivitiesRead, Answer, Appended, Call, CallError, HistoryRead, Loaded, Materialised, OverlayRead,
+    PartitionMessage, StateRead, Stop, Submit, Tick, Wait, WaitFor,
 };

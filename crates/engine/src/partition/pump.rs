@@ -9,9 +9,7 @@ use steadfast_store::{LogRecord, StoreError};
 
 use super::actor::{PartitionActor, PendingRead};
 use super::instance::{self, RunTurn};
-use super::messages::{
-    ActivityResults, Appended, Loaded, Materialised, PartitionMessage, TurnDone, TurnPanicked,
-};
+use super::messages::{Appended, Loaded, Materialised, PartitionMessage, TurnDone, TurnPanicked};
 use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
 
 /// How long due timers are left alone while the materialiser is behind.
@@ -110,7 +108,8 @@ impl PartitionActor {
                         release(Ok(()));
                     }
                 }
-                Effect::Dispatch(task) => self.undispatched.push_back(task),
+                Effect::Dispatch(task) => self.attempts.wait(task),
+                Effect::Cancel(id, reason) => self.cancel_attempt(id, reason),
                 Effect::Send(receiver, message) => outgoing.push((receiver, *message)),
                 Effect::Acknowledge(source, upto) => {
                     let receiver = self.machine.id();
@@ -148,26 +147,6 @@ impl PartitionActor {
         }
     }
 
-    /// Starts as many waiting activities as may run.
-    fn dispatch(&mut self, context: &Context<Self>) {
-        if self.undispatched.is_empty() || self.stopping.is_some() || self.machine.is_overloaded() {
-            return;
-        }
-        let free = self.running_activities_max.saturating_sub(self.running_activities);
-        let mut tasks = Vec::with_capacity(free.min(self.undispatched.len()));
-        while tasks.len() < free
-            && let Some(task) = self.undispatched.pop_front()
-        {
-            if self.machine.is_activity_wanted(task.id) {
-                tasks.push(task);
-            }
-        }
-        if !tasks.is_empty() {
-            self.running_activities += tasks.len();
-            self.shared.dispatcher.run(tasks, &context.address());
-        }
-    }
-
     /// Takes on calls that were held back, if the materialiser has caught up; true if there were any.
     fn release_held_back(&mut self) -> bool {
         let mut released = false;
@@ -198,7 +177,9 @@ impl PartitionActor {
         if self.stopping.is_some() {
             return;
         }
-        let Some(due) = self.machine.next_due() else { return };
+        let Some(due) = self.machine.next_due().into_iter().chain(self.attempts.next_due()).min() else {
+            return;
+        };
         if !self.shared.clock_flows && due > self.shared.clock.now() {
             return;
         }
@@ -224,13 +205,14 @@ impl PartitionActor {
         if !self.machine.is_overloaded() && self.stopping.is_none() {
             self.machine.set_now(self.shared.clock.now());
             self.machine.tick();
+            self.expire_attempts();
         }
         self.pump_soon(context);
     }
 
     fn stop_if_done(&mut self, context: &mut Context<Self>) {
         let Some(stopping) = &self.stopping else { return };
-        if (self.running_activities == 0 || stopping.overdue) && self.machine.is_settled() {
+        if (self.attempts.running() == 0 || stopping.overdue) && self.machine.is_settled() {
             if self.machine.is_quiet() {
                 self.finish(context);
             } else {
@@ -262,19 +244,6 @@ impl Handler<TurnPanicked> for PartitionActor {
 
     fn handle(&mut self, panicked: TurnPanicked, context: &mut Context<Self>) {
         self.fail(&StoreError::Io { doing: "running a turn", problem: panicked.0 }, context);
-    }
-}
-
-impl Handler<ActivityResults> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, ActivityResults(results): ActivityResults, context: &mut Context<Self>) {
-        self.machine.set_now(self.shared.clock.now());
-        for (id, outcome) in results {
-            self.running_activities = self.running_activities.saturating_sub(1);
-            self.machine.complete_activity(id, outcome);
-        }
-        self.pump_soon(context);
     }
 }
 

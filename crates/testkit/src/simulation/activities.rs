@@ -24,13 +24,8 @@ pub(super) struct Activities {
 }
 
 impl Activities {
-    pub(super) fn run(&mut self, registry: &Registry, partition: PartitionId, task: &ActivityTask) {
-        let context = ActivityContext {
-            instance: task.instance.clone(),
-            execution: task.execution,
-            name: task.name.clone(),
-            task_id: task.task_id,
-        };
+    pub(super) fn run(&mut self, registry: &Registry, partition: PartitionId, task: &Arc<ActivityTask>) {
+        let context = ActivityContext::new(task.clone(), None);
         *self.runs.entry(context.idempotency_key()).or_default() += 1;
         let outcome = match registry.find_activity(&task.name, &task.version) {
             Some(code) => catch_unwind(AssertUnwindSafe(|| finish(code(context, &task.input))))

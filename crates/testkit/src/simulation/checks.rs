@@ -137,6 +137,12 @@ impl Simulation {
             let live = view(&mut node.partition, &current, owned);
             let again = view(&mut recovered, &survivor, owned);
             assert_eq!(live, again, "{id}: live and recovered");
+            for instance in live.keys() {
+                let left = |partition: &Partition| -> Vec<_> {
+                    partition.activities_of(instance).iter().map(|task| (task.id, task.cancelled)).collect()
+                };
+                assert_eq!(left(&node.partition), left(&recovered), "{id}: activities of {instance}");
+            }
             // What the reads leave behind goes out with whatever comes next, so that comparing makes no steps.
             compared += 1;
         }

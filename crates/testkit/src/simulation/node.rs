@@ -10,7 +10,7 @@ use steadfast_core::partition::{
 };
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{
-    EventKind, HistoryEvent, InstanceId, Origin, PartitionId, Position, TaskMessage, Timestamp,
+    EventKind, ExecutionId, HistoryEvent, InstanceId, Origin, PartitionId, Position, TaskMessage, Timestamp,
 };
 use steadfast_store::{MemoryStore, StoreError, bridge};
 
@@ -47,6 +47,7 @@ struct Causes {
     /// For each sender: the last number that was taken.
     taken: BTreeMap<PartitionId, u64>,
     ended: BTreeMap<InstanceId, VecDeque<Position>>,
+    cancelled: BTreeMap<(ExecutionId, i32), Position>,
     started: BTreeMap<InstanceId, VecDeque<Position>>,
     /// For each receiver: where its new messages were made, in order.
     made: BTreeMap<PartitionId, VecDeque<Position>>,
@@ -158,6 +159,10 @@ impl Node {
             };
             causes.entry(instance.clone()).or_default().push_back(open);
         }
+        if let Some(execution) = turn.execution {
+            let cancelled = turn.cancelled_activities.iter().map(|task_id| ((execution, *task_id), open));
+            self.causes.cancelled.extend(cancelled);
+        }
         let count = self.partition_count;
         for message in &turn.messages {
             let receiver = message.instance.partition(count);
@@ -192,6 +197,10 @@ impl Node {
                     }
                 }
             }
+            Effect::Cancel(id, _) => self
+                .partition
+                .activity(*id)
+                .and_then(|task| self.causes.cancelled.get(&(task.execution, task.task_id)).copied()),
             Effect::Started(instance) => first(self.causes.started.get_mut(instance)),
             Effect::Ended(instance, Some(_)) => first(self.causes.ended.get_mut(instance)),
             Effect::Materialise(capture) => Some(capture.upto),

@@ -40,6 +40,8 @@ pub struct SimulationOptions {
     pub lost: u8,
     /// Of 100 results of activities, how many are reported twice, which includes running the activity twice.
     pub repeated_activities: u8,
+    /// Of 100 attempts at activities with a start-to-close timeout, how many take longer than that.
+    pub timeouts: u8,
     /// Of 100 steps, how many let time pass although there is something else to do.
     pub hasty_time: u8,
     /// Compare each partition with one that is recovered from the store whenever nothing is under way.
@@ -64,6 +66,7 @@ impl Default for SimulationOptions {
             reordered: 0,
             lost: 0,
             repeated_activities: 0,
+            timeouts: 0,
             hasty_time: 0,
             compare_with_recovered: false,
             survival: Survival::Synced,
@@ -88,6 +91,7 @@ impl SimulationOptions {
             reordered: [0, 30][random.below(2)],
             lost: [0, 20][random.below(2)],
             repeated_activities: [0, 30][random.below(2)],
+            timeouts: [0, 50][random.below(2)],
             hasty_time: [0, 0, 5][random.below(3)],
             compare_with_recovered: random.chance(30),
             survival: [Survival::Synced, Survival::Written, Survival::FirstWrites(2)][random.below(3)],

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use steadfast_core::dispatch::Expired;
+use steadfast_core::model::CancelReason;
 use steadfast_core::partition::{Effect, Work};
-use steadfast_core::{PartitionId, Position};
+use steadfast_core::{PartitionId, Payload, Position};
 use steadfast_store::{InstanceChange, LogRecord, Store, bridge};
 
 use super::Simulation;
@@ -283,7 +285,9 @@ impl Simulation {
             Some(Effect::Send(to, message)) => self.network.send((id, to), Packet::Message(message)),
             Some(Effect::Acknowledge(to, upto)) => self.network.send((id, to), Packet::Acknowledgement(upto)),
             Some(Effect::Materialise(capture)) => it.captures.push_back(capture),
-            Some(Effect::Release(_) | Effect::Started(_) | Effect::Ended(..)) | None => {}
+            // Activities of a simulation end at once, so none is running that could be told.
+            Some(Effect::Release(_) | Effect::Started(_) | Effect::Ended(..) | Effect::Cancel(..)) | None => {
+            }
         }
         self.client.advance(false, false);
     }
@@ -309,6 +313,15 @@ impl Simulation {
         node.touched();
         if !wanted {
             return;
+        }
+        if task.options.as_ref().is_some_and(|options| options.heartbeat.is_some()) {
+            node.partition.note_heartbeat(task.id, Payload::from_json("1"));
+        }
+        let timeout = task.options.as_ref().and_then(|options| options.start_to_close);
+        if let Some(timeout) = timeout.filter(|_| self.random.chance(self.options.timeouts)) {
+            // It takes too long: its result, below, comes too late.
+            let failure = Expired { id: task.id, reason: CancelReason::TimedOut, timeout }.failure();
+            node.partition.complete_activity(task.id, Err(failure));
         }
         self.activities.run(&self.registry, partition, &task);
         if self.random.chance(self.options.repeated_activities) {

@@ -12,7 +12,7 @@ const INSTANCES: &[&str] = &["a", "b", "c", "a/0", "b/named"];
 fn plan(hub: &mut Simulation, random: &mut SplitMix64) {
     for _ in 0..5 + random.below(20) {
         let instance = INSTANCES[random.below(INSTANCES.len())];
-        match random.below(16) {
+        match random.below(17) {
             0 => hub.start("three_steps", instance, &1),
             1 => hub.start("patient", instance, &1),
             2 => hub.start("parent_of_patients", instance, &2),
@@ -26,6 +26,7 @@ fn plan(hub: &mut Simulation, random: &mut SplitMix64) {
             11 => hub.terminate(instance, random.chance(50)),
             12 => hub.suspend(instance),
             13 => hub.resume(instance),
+            14 => hub.start("hurried", instance, &2),
             _ => hub.purge(instance),
         };
         match random.below(10) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
 use steadfast_core::model::{
-    ActivityContext, ActivityName, OrchestrationContext, OrchestrationName, SubOrchestrationOptions,
-    activity, orchestration,
+    ActivityContext, ActivityName, CallOptions, OrchestrationContext, OrchestrationName, RetryPolicy,
+    SubOrchestrationOptions, activity, orchestration,
 };
 use steadfast_core::{Error, Result, TaskError};
 use steadfast_testkit::Simulation;
@@ -30,6 +30,7 @@ pub(crate) fn register_all(hub: &mut Simulation) {
     hub.register(orchestration("parent_of_patients", parent_of_patients));
     hub.register(orchestration("idle_timers", idle_timers));
     hub.register(orchestration("loop", endless));
+    hub.register(orchestration("hurried", hurried));
 }
 
 pub(crate) fn double() -> ActivityName<u64, u64> {
@@ -53,6 +54,31 @@ async fn three_steps(ctx: OrchestrationContext, mut n: u64) -> Result<u64> {
 async fn fan_out(ctx: OrchestrationContext, width: u64) -> Result<u64> {
     let results = join_all((0..width).map(|n| ctx.call(double(), n))).await;
     results.into_iter().try_fold(0, |sum, result| Ok(sum + result?))
+}
+
+/// Attempts that may take too long, activities that lose a race, and one that is left behind.
+async fn hurried(ctx: OrchestrationContext, rounds: u64) -> Result<u64> {
+    let mut sum = 0;
+    for n in 0..rounds {
+        let options = CallOptions {
+            // More attempts than can fail in a row.
+            retry: Some(RetryPolicy::new(1000, Duration::ZERO)),
+            start_to_close_timeout: Some(Duration::from_secs(10)),
+            heartbeat_timeout: Some(Duration::from_secs(5)),
+            priority: n as i32,
+            ..CallOptions::default()
+        };
+        sum += ctx.call_with(double(), n, options).await?;
+        // Whoever wins, nobody looks at what the other one does.
+        select(ctx.call(double(), n), ctx.timer(Duration::from_millis(1))).await;
+        drop(ctx.call(double(), n));
+    }
+    let left_behind = ctx.call(double(), 99);
+    if ctx.generation() == 0 {
+        ctx.continue_as_new(&rounds)?;
+    }
+    drop(left_behind);
+    Ok(sum)
 }
 
 /// Timers that race with each other and with an event that never comes; the losers are cancelled.

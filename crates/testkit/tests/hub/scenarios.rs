@@ -23,6 +23,7 @@ pub(crate) const SCENARIOS: &[(&str, Plan)] = &[
     ("terminate with children", terminate_with_children),
     ("purge and create again", purge_and_create_again),
     ("scheduled starts", scheduled_starts),
+    ("continue-as-new leaving activities behind, with timeouts", hurried),
 ];
 
 pub(crate) fn hub(plan: Plan, options: SimulationOptions) -> Simulation {
@@ -145,6 +146,11 @@ fn purge_and_create_again(hub: &mut Simulation) {
     hub.start("fan_out", "again", &3);
     hub.when_idle();
     hub.start("counter", "again", &1);
+}
+
+fn hurried(hub: &mut Simulation) {
+    hub.start("hurried", "hurry", &3);
+    hub.start("hurried", "fresh-hurry", &1);
 }
 
 fn scheduled_starts(hub: &mut Simulation) {
