@@ -341,7 +341,7 @@ pub mod prelude {
 
 /// The stores that come with the crate, and the contract that others fulfil.
 pub mod store {
-    pub use steadfast_store::{MemoryStore, Store, StoreError};
+    pub use steadfast_store::{CodecFailure, CodedStore, MemoryStore, StorageCodec, Store, StoreError};
     pub use steadfast_store_sled::{SledOptions, SledStore};
 }
 

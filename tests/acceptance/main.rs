@@ -9,5 +9,6 @@ mod a_basics;
 mod activities_at_work;
 mod c_timers;
 mod d_external_events;
+mod j_payloads;
 mod p_partitions;
 mod t_scaling;

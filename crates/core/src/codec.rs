@@ -7,6 +7,8 @@ use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
 
+pub use crate::compression::{COMPRESS_FROM_DEFAULT, compress_payloads_from};
+
 /// The version of everything encoded here. It changes when an old record would be read wrongly.
 pub const FORMAT_VERSION: u8 = 2;
 

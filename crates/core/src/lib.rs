@@ -6,6 +6,7 @@
 
 mod action;
 pub mod codec;
+mod compression;
 pub mod dispatch;
 pub mod entity;
 mod error;

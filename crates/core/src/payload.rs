@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
+use crate::compression;
+
 /// One JSON document as text. Cloning is cheap: short texts are kept inline, longer ones are shared.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Payload(SmolStr);
 
 impl Payload {
@@ -30,7 +31,11 @@ impl Payload {
             Ok(mut buffer) => {
                 buffer.clear();
                 serde_json::to_writer(&mut *buffer, value)?;
-                let payload = Self(SmolStr::new(String::from_utf8_lossy(&buffer)));
+                // It is text: serde_json writes nothing else. Lossy only so that nothing has to be believed.
+                let payload = match std::str::from_utf8(&buffer) {
+                    Ok(text) => Self(SmolStr::new(text)),
+                    Err(_) => Self(SmolStr::new(String::from_utf8_lossy(&buffer))),
+                };
                 if buffer.capacity() > 1 << 20 {
                     *buffer = Vec::new();
                 }
@@ -72,6 +77,50 @@ impl Payload {
     /// Whether the text has no bytes at all (which is not a JSON document).
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// As text where people read it. In records a large one is compressed: what stands there then is no UTF-8, so that
+/// nobody takes one for the other.
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.len() >= compression::SMALLEST
+            && !serializer.is_human_readable()
+            && let Some(compressed) = compression::compress(self.0.as_bytes())
+        {
+            return serializer.serialize_bytes(&compressed);
+        }
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return SmolStr::deserialize(deserializer).map(Self);
+        }
+        deserializer.deserialize_bytes(PayloadVisitor)
+    }
+}
+
+struct PayloadVisitor;
+
+impl Visitor<'_> for PayloadVisitor {
+    type Value = Payload;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a payload")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Payload, E> {
+        if compression::is_compressed(bytes) {
+            let text = compression::decompress(bytes).map_err(E::custom)?;
+            let text = String::from_utf8(text).map_err(|_| E::custom("a compressed payload is not text"))?;
+            return Ok(Payload(text.into()));
+        }
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| E::custom(format!("a payload is not text: {error}")))?;
+        Ok(Payload(SmolStr::new(text)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use steadfast_core::codec::COMPRESS_FROM_DEFAULT;
 use steadfast_core::dispatch::ActivityLimit;
 
 /// Settings of a hub. The defaults suit a service with a few cores.
@@ -23,6 +24,9 @@ pub struct HubOptions {
     pub pending_calls_max: usize,
     /// The largest payload (input, result, event, custom status), in bytes.
     pub payload_bytes_max: usize,
+    /// From which size on payloads are compressed where they are stored, in bytes; `usize::MAX` for never, and never
+    /// less than 1 KiB.
+    pub compress_payloads_from: usize,
     /// How often what changed is moved from the commit log to the instance store, at least.
     pub materialise_interval: Duration,
     /// The amount of changes, in bytes for each partition, at which they are moved without waiting.
@@ -46,6 +50,7 @@ impl Default for HubOptions {
             activity_limits: BTreeMap::new(),
             pending_calls_max: 8192,
             payload_bytes_max: 16 << 20,
+            compress_payloads_from: COMPRESS_FROM_DEFAULT,
             materialise_interval: Duration::from_millis(500),
             materialise_after_bytes: 12 << 20,
             overlay_bytes_max: 64 << 20,

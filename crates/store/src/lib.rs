@@ -6,11 +6,13 @@
 //! nothing of events: states, histories, rows and records are bytes to it.
 
 pub mod bridge;
+mod coded;
 mod error;
 mod memory;
 #[cfg(feature = "suite")]
 pub mod suite;
 
+pub use coded::{CodecFailure, CodedStore, StorageCodec};
 pub use error::StoreError;
 pub use memory::{Fault, FaultPoint, MemoryStore, Operation, Survival};
 

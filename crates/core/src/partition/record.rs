@@ -128,6 +128,11 @@ pub(super) fn read(
 ) -> Result<(), DecodeError> {
     match bytes.first() {
         Some(&version) if version == FORMAT_VERSION => {}
+        Some(0xff) => {
+            return Err(DecodeError::new(
+                "it went through a codec; open the hub with the codec that wrote it",
+            ));
+        }
         Some(version) => {
             return Err(DecodeError::new(format!("it has format {version}, expected {FORMAT_VERSION}")));
         }

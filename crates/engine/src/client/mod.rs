@@ -189,6 +189,12 @@ impl Client {
 
     async fn send(&self, instance: &str, kind: EventKind) -> Result<(), ClientError> {
         let instance = InstanceId::parse(instance)?;
+        if let EventKind::ExecutionTerminated { reason, .. }
+        | EventKind::ExecutionSuspended { reason }
+        | EventKind::ExecutionResumed { reason } = &kind
+        {
+            self.check_size(reason.len())?;
+        }
         let message = Box::new(self.message(&instance, None, kind));
         self.call(&instance, Call::Message { message, fresh_id: false, watch: None })
             .await
@@ -202,12 +208,13 @@ impl Client {
 
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Payload, ClientError> {
         let payload = Payload::encode(value).map_err(|error| ClientError::InvalidPayload(Box::new(error)))?;
-        self.check_size(&payload)?;
+        self.check_size(payload.len())?;
         Ok(payload)
     }
 
-    fn check_size(&self, payload: &Payload) -> Result<(), ClientError> {
-        let (bytes, max) = (payload.len(), self.shared.options.payload_bytes_max);
+    /// Reasons travel and are kept like payloads, so they have the same limit.
+    fn check_size(&self, bytes: usize) -> Result<(), ClientError> {
+        let max = self.shared.options.payload_bytes_max;
         if bytes > max { Err(ClientError::PayloadTooLarge { bytes, max }) } else { Ok(()) }
     }
 

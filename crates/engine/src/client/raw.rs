@@ -44,7 +44,7 @@ impl RawClient<'_> {
         trace: Option<TraceContext>,
         options: StartOptions,
     ) -> Result<Started, ClientError> {
-        self.client.check_size(&input)?;
+        self.client.check_size(input.len())?;
         let version = options.version.as_deref().map_or_else(SmolStr::default, SmolStr::from);
         self.client.submit_start(name.into(), version, input, trace, options, None).await
     }
@@ -59,7 +59,7 @@ impl RawClient<'_> {
         name: impl Into<SmolStr>,
         input: Payload,
     ) -> Result<(), ClientError> {
-        self.client.check_size(&input)?;
+        self.client.check_size(input.len())?;
         self.client.send(instance, EventKind::EventRaised { name: name.into(), input, trace: None }).await
     }
 }

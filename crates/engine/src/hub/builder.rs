@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use steadfast_core::model::{DuplicateRegistration, Register, Registry};
-use steadfast_store::{Store, StoreError};
+use steadfast_store::{CodedStore, StorageCodec, Store, StoreError};
 
 use super::threads::HubThreads;
 use super::{Hub, Routes};
@@ -22,6 +22,7 @@ pub struct HubBuilder {
     partitions: Option<u16>,
     options: HubOptions,
     clock: Arc<dyn Clock>,
+    codec: Option<Arc<dyn StorageCodec>>,
 }
 
 impl HubBuilder {
@@ -36,6 +37,7 @@ impl HubBuilder {
             partitions: None,
             options: HubOptions::default(),
             clock: Arc::new(SystemClock),
+            codec: None,
         }
     }
 
@@ -66,6 +68,13 @@ impl HubBuilder {
         self
     }
 
+    /// Sends everything that the hub stores through a codec, such as encryption at rest. A hub has to be created with
+    /// it, and opened with one that reads what was written before.
+    pub fn storage_codec(mut self, codec: impl StorageCodec) -> Self {
+        self.codec = Some(Arc::new(codec));
+        self
+    }
+
     /// Opens the store, recovers the partitions and starts the actors. Activities will run on the tokio runtime in
     /// which this is called.
     ///
@@ -82,10 +91,13 @@ impl HubBuilder {
                 "a hub is started within a tokio runtime, which then runs its activities: {error}"
             ),
         })?;
-        let Self { open, registry, partitions, options, clock, .. } = self;
+        let Self { open, registry, partitions, options, clock, codec, .. } = self;
         let (options, registry) = (Arc::new(options), Arc::new(registry));
         let started = tokio::task::spawn_blocking(move || {
-            let store = open(partitions)?;
+            let mut store = open(partitions)?;
+            if let Some(codec) = codec {
+                store = Arc::new(CodedStore::new(store, codec));
+            }
             let routes = Arc::new(Routes::new(store.info().partitions, options.pending_calls_max));
             let client =
                 Client::new(routes.clone(), store.clone(), registry.clone(), clock.clone(), options.clone());

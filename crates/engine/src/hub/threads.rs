@@ -9,6 +9,7 @@ use actix::{Actor, Arbiter, System};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use steadfast_core::PartitionId;
+use steadfast_core::codec::compress_payloads_from;
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{Partition, PartitionOptions};
 use steadfast_store::{Store, StoreError, bridge};
@@ -42,7 +43,8 @@ impl HubThreads {
     ) -> Result<Self, HubError> {
         let threads_failed = |error: std::io::Error| HubError::Threads { problem: error.to_string() };
         let machines = recover_all(&**store, routes.partitions(), &options)?;
-        let (storage, storage_threads) = Storage::start(store.clone()).map_err(threads_failed)?;
+        let (storage, storage_threads) =
+            Storage::start(store.clone(), options.compress_payloads_from).map_err(threads_failed)?;
         let limits = Limits::new(&options.activity_limits, routes, clock.now());
         let runner = Dispatcher {
             registry: registry.clone(),
@@ -163,6 +165,7 @@ impl Supervisor {
         let shared = self.shared.clone();
         let (started, is_started) = oneshot::channel();
         arbiter.spawn_fn(move || {
+            compress_payloads_from(shared.options.compress_payloads_from);
             PartitionActor::new(machine, shared).start();
             let _ = started.send(());
         });

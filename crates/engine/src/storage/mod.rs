@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use steadfast_core::FailureDetails;
+use steadfast_core::codec::compress_payloads_from;
 use steadfast_store::{Store, StoreError};
 
 pub(crate) use loader::LoadRequest;
@@ -28,14 +29,19 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// Starts the threads. They end after [`Storage::close`].
-    pub(crate) fn start(store: Arc<dyn Store>) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        compress_from: usize,
+    ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
         let storage =
             Self { store, appends: Queue::new(), materialisations: Queue::new(), loads: Queue::new() };
         let threads = vec![
             spawn("steadfast-log", storage.clone(), |storage| {
                 log_writer::run(&*storage.store, &storage.appends)
             })?,
-            spawn("steadfast-materialise", storage.clone(), |storage| {
+            spawn("steadfast-materialise", storage.clone(), move |storage| {
+                // States are encoded here.
+                compress_payloads_from(compress_from);
                 materialiser::run(&*storage.store, &storage.materialisations);
             })?,
             spawn("steadfast-load", storage.clone(), |storage| loader::run(&*storage.store, &storage.loads))?,
@@ -80,6 +86,10 @@ fn call<T>(doing: &'static str, store: impl FnOnce() -> Result<T, StoreError>) -
     })
 }
 
-fn spawn(name: &str, storage: Storage, run: fn(&Storage)) -> std::io::Result<JoinHandle<()>> {
+fn spawn(
+    name: &str,
+    storage: Storage,
+    run: impl FnOnce(&Storage) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&storage))
 }

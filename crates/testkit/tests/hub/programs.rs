@@ -16,6 +16,9 @@ pub(crate) fn register_all(hub: &mut Simulation) {
     hub.register(activity("refuse", |_: ActivityContext, why: String| async move {
         Result::<()>::Err(Error::msg(why))
     }));
+    hub.register(activity("echo", |_: ActivityContext, text: String| async move { Result::<_>::Ok(text) }));
+    hub.register(orchestration("bulky", bulky));
+    hub.register(orchestration("bulky_child", bulky_child));
     hub.register(orchestration("three_steps", three_steps));
     hub.register(orchestration("fan_out", fan_out));
     hub.register(orchestration("timer_race", timer_race));
@@ -216,4 +219,30 @@ async fn endless(ctx: OrchestrationContext, left: u64) -> Result<u64> {
         ctx.continue_as_new(&(left - 1))?;
     }
     Ok(left)
+}
+
+/// A payload large enough to be compressed goes all the ways that there are: input, custom status, activity, child, event
+/// to another instance, event from outside, next execution, result.
+async fn bulky(ctx: OrchestrationContext, (round, text): (u32, String)) -> Result<String> {
+    ctx.set_custom_status(&text)?;
+    let echo = ActivityName::<String, String>::new("echo");
+    let text = ctx.call(echo, text).await?;
+    let arrived: String = match round {
+        0 => ctx.wait_for_event("cargo").await?,
+        _ => text.clone(),
+    };
+    let id = format!("{}/child{round}", ctx.instance_id());
+    let options = SubOrchestrationOptions { instance_id: Some(id.clone()), ..Default::default() };
+    let child = ctx.call_orchestration_with(named("bulky_child"), arrived, options);
+    ctx.raise_event(&id, "cargo", &text)?;
+    let text: String = child.await?;
+    if round == 0 {
+        ctx.continue_as_new(&(1, &text))?;
+    }
+    Ok(text)
+}
+
+async fn bulky_child(ctx: OrchestrationContext, text: String) -> Result<String> {
+    let cargo: String = ctx.wait_for_event("cargo").await?;
+    Ok(if cargo == text { cargo } else { format!("{} bytes are not {} bytes", cargo.len(), text.len()) })
 }

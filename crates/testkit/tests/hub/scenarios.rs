@@ -24,6 +24,7 @@ pub(crate) const SCENARIOS: &[(&str, Plan)] = &[
     ("purge and create again", purge_and_create_again),
     ("scheduled starts", scheduled_starts),
     ("continue-as-new leaving activities behind, with timeouts", hurried),
+    ("payloads that are compressed", compressed_payloads),
 ];
 
 pub(crate) fn hub(plan: Plan, options: SimulationOptions) -> Simulation {
@@ -159,4 +160,11 @@ fn scheduled_starts(hub: &mut Simulation) {
     hub.when_idle();
     hub.terminate("never", false);
     hub.raise("later", "ignored", &1);
+}
+
+fn compressed_payloads(hub: &mut Simulation) {
+    let text = "abcdefghij".repeat(2_000);
+    hub.start("bulky", "lorry", &(0, &text));
+    hub.when_answered();
+    hub.raise("lorry", "cargo", &text);
 }
