@@ -291,6 +291,15 @@
 //! # hub.stop().await?; Ok(()) }
 //! ```
 //!
+//! Who asks for no version gets the greatest that is registered, or the hub's default. The version is part of the
+//! instance's identity: [`Run::version`] tells it, [`OrchestrationContext::version`] and
+//! [`ActivityContext::instance_version`] read it, sub-orchestrations and the next executions inherit it, and code that is
+//! registered without a version can branch on it with [`compare_versions`]. [`HubBuilder::versions`] makes a process take
+//! only the instances of its own version, or of older ones; the others wait for a process that takes them.
+//!
+//! For a small change there is [`OrchestrationContext::patched`]: instances that are past that point keep to the old path, all
+//! others take the new one.
+//!
 //! The attributes name and type things, and do nothing else. [`activity`](fn@activity) and
 //! [`orchestration`](fn@orchestration), the functions, do the same for closures. [`ActivityName`] and
 //! [`OrchestrationName`] are handles for code that is registered elsewhere.
@@ -315,14 +324,15 @@ pub use hub::TaskHub;
 pub use steadfast_core::dispatch::{ActivityLimit, RateLimit};
 pub use steadfast_core::model::{
     ActivityContext, ActivityDefinition, ActivityHandle, ActivityName, CallOptions, CancelReason, Cancelled,
-    ContinueAsNewOptions, DuplicateRegistration, EventFuture, OrchestrationContext, OrchestrationDefinition,
-    OrchestrationHandle, OrchestrationName, Register, Registry, RetryPolicy, SubOrchestrationOptions,
-    TaskFuture, TimerFuture, activity, orchestration,
+    ContinueAsNewOptions, DuplicateRegistration, EventFuture, OnNonDeterminism, OrchestrationContext,
+    OrchestrationDefinition, OrchestrationHandle, OrchestrationName, Register, Registry, RetryPolicy,
+    SubOrchestrationOptions, TaskFuture, TimerFuture, activity, orchestration,
 };
 pub use steadfast_core::{
     Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, InstanceId, InstanceState,
-    InvalidInstanceId, OrchestrationStatus, ParentInstance, Payload, Result, SubOrchestrationCreated, Tags,
-    TaskError, TaskKind, Timestamp, failure, history_json, scaling,
+    InvalidInstanceId, InvalidTags, OrchestrationStatus, ParentInstance, Payload, Result,
+    SubOrchestrationCreated, Tags, TaskError, TaskKind, Timestamp, VersionFailure, VersionMatch,
+    VersionMismatch, VersionOptions, check_tags, compare_versions, failure, history_json, scaling,
 };
 pub use steadfast_engine::{
     ActivityProgress, ActivityState, Client, ClientError, Clock, Hub, HubBuilder, HubError, HubOptions,

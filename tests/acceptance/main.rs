@@ -9,6 +9,8 @@ mod a_basics;
 mod activities_at_work;
 mod c_timers;
 mod d_external_events;
+mod i_determinism;
 mod j_payloads;
 mod p_partitions;
 mod t_scaling;
+mod versioning;

@@ -173,6 +173,19 @@ pub enum EventKind {
     },
     /// The orchestration gave a lock back.
     EntityUnlockSent(Box<EntityUnlock>),
+    /// A failed instance goes on from before its failure, as a new execution.
+    ExecutionRewound {
+        /// The reason given.
+        reason: SmolStr,
+        /// In the message to a sub-orchestration of a rewound instance: how it is started, should it be gone. Absent in
+        /// histories.
+        child: Option<Box<ExecutionStarted>>,
+    },
+    /// The code took the changed path at a patch; see [`crate::model::OrchestrationContext::patched`].
+    PatchApplied {
+        /// The patch's id.
+        id: SmolStr,
+    },
 }
 
 /// The content of `ExecutionStarted`.
@@ -198,6 +211,23 @@ pub struct ExecutionStarted {
     pub carried_events: Vec<CarriedEvent>,
     /// The trace that it belongs to.
     pub trace: Option<Box<TraceContext>>,
+    /// The version is its parent's: it counts only if the orchestration can be run with it.
+    pub version_inherited: bool,
+    /// How many instances had this id before it, as far as is known: what the Durable Task Framework calls generation.
+    pub incarnation: u32,
+    /// When the instance was created, if that was with an earlier execution.
+    pub created_at: Option<Timestamp>,
+    /// The executions that were rewound into this one, the first one first.
+    pub predecessors: Vec<Predecessor>,
+}
+
+/// An execution that failed and was rewound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predecessor {
+    /// Its id. Ids that are derived from the execution's id are derived from that of the first one.
+    pub execution: ExecutionId,
+    /// Its actions with smaller numbers are also those of the new execution; so their late results count.
+    pub kept_below: i32,
 }
 
 /// What was asked of an activity beyond name, version and input.
@@ -287,7 +317,23 @@ impl ExecutionStarted {
             generation: 0,
             carried_events: Vec::new(),
             trace: None,
+            version_inherited: false,
+            incarnation: 0,
+            created_at: None,
+            predecessors: Vec::new(),
         }
+    }
+
+    /// The execution from whose id other ids are derived: the first one, also after a rewind.
+    pub fn root_execution(&self) -> ExecutionId {
+        self.predecessors.first().map_or(self.execution, |first| first.execution)
+    }
+
+    /// Whether a message for `wanted` that answers action `id` (or none) is for this execution.
+    pub(crate) fn answers_to(&self, wanted: ExecutionId, id: Option<i32>) -> bool {
+        let inherited =
+            |before: &Predecessor| before.execution == wanted && id.is_some_and(|id| id < before.kept_below);
+        wanted == self.execution || self.predecessors.iter().any(inherited)
     }
 }
 
@@ -328,6 +374,8 @@ impl EventKind {
             Self::EntityLockRequested(_) => "EntityLockRequested",
             Self::EntityLockGranted { .. } => "EntityLockGranted",
             Self::EntityUnlockSent(_) => "EntityUnlockSent",
+            Self::ExecutionRewound { .. } => "ExecutionRewound",
+            Self::PatchApplied { .. } => "PatchApplied",
         }
     }
 }

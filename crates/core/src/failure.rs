@@ -10,6 +10,16 @@ use smol_str::SmolStr;
 /// nested sub-orchestrations adds a link, and a chain must never grow until it cannot be read back.
 pub const MAX_CHAIN: usize = 64;
 
+/// The greatest size of a failure that user code leaves in a history, in bytes: all messages, stack traces and types of
+/// its chain together. What is beyond is cut off.
+pub const MAX_FAILURE_BYTES: usize = 64 << 10;
+
+/// The greatest size of a reason (of a termination, suspension, ...), in bytes. What is beyond is cut off.
+pub const MAX_REASON_BYTES: usize = 8 << 10;
+
+/// What stands where a text was cut off.
+const CUT: &str = " [cut off]";
+
 /// A failure as it is stored in a history and handed to whoever awaits the failed work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Link>", into = "Vec<Link>")]
@@ -63,6 +73,10 @@ pub mod kinds {
     pub const ALREADY_EXISTS: &str = "AlreadyExists";
     /// The child orchestration or the instance was terminated.
     pub const TERMINATED: &str = "Terminated";
+    /// Tags are too many, too large or reserved.
+    pub const INVALID_TAGS: &str = "InvalidTags";
+    /// A worker does not take instances of this version.
+    pub const VERSION_MISMATCH: &str = "VersionMismatch";
     /// A text given by the user without a type of its own.
     pub const MESSAGE: &str = "Error";
 }
@@ -119,6 +133,28 @@ impl FailureDetails {
         std::iter::successors(Some(self), |failure| failure.cause.as_deref())
     }
 
+    /// The same failure in at most about [`MAX_FAILURE_BYTES`]: outer failures keep their texts before inner ones.
+    pub fn bounded(mut self) -> Self {
+        let mut left = MAX_FAILURE_BYTES;
+        let mut next = Some(&mut self);
+        while let Some(failure) = next {
+            if left == 0 {
+                // Only its links count then; there are few.
+                failure.stack_trace = None;
+            }
+            if failure.error_type.len() > left {
+                failure.error_type = bounded_text(&failure.error_type, left).into();
+            }
+            left = left.saturating_sub(failure.error_type.len());
+            bound_string(&mut failure.message, &mut left);
+            if let Some(trace) = &mut failure.stack_trace {
+                bound_string(trace, &mut left);
+            }
+            next = failure.cause.as_deref_mut();
+        }
+        self
+    }
+
     /// A panic's payload as a failure.
     pub fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
         let message = payload
@@ -144,6 +180,36 @@ impl FailureDetails {
         let chain =
             links.into_iter().rev().reduce(|cause, failure| Self { cause: Some(Box::new(cause)), ..failure });
         chain.unwrap_or_else(|| Self::new(kinds::MESSAGE, "a failure without content was read"))
+    }
+}
+
+fn bound_string(text: &mut String, left: &mut usize) {
+    if text.len() > *left {
+        *text = bounded_text(text, *left);
+        *left = 0;
+    } else {
+        *left -= text.len();
+    }
+}
+
+/// The beginning of a text that is longer than `max` bytes, with a note that it was cut off.
+fn bounded_text(text: &str, max: usize) -> String {
+    let mut cut = text[..text.floor_char_boundary(max)].to_owned();
+    cut.push_str(CUT);
+    cut
+}
+
+/// A reason in at most about [`MAX_REASON_BYTES`].
+///
+/// ```
+/// use steadfast_core::failure::{MAX_REASON_BYTES, bounded_reason};
+/// assert_eq!(bounded_reason("lunch"), "lunch");
+/// assert!(bounded_reason(&"x".repeat(1 << 20)).len() <= MAX_REASON_BYTES + 16);
+/// ```
+pub fn bounded_reason(reason: &str) -> SmolStr {
+    match reason.len() > MAX_REASON_BYTES {
+        true => bounded_text(reason, MAX_REASON_BYTES).into(),
+        false => reason.into(),
     }
 }
 
@@ -204,6 +270,22 @@ mod tests {
         }
         assert_eq!(failure.chain().count(), MAX_CHAIN);
         assert_eq!(codec::decode_all::<FailureDetails>(&codec::encode_to_vec(&failure)).unwrap(), failure);
+    }
+
+    #[test]
+    fn texts_of_a_failure_are_bounded_and_outer_ones_come_first() {
+        let long = |letter: &str| letter.repeat(MAX_FAILURE_BYTES);
+        let inner =
+            FailureDetails { stack_trace: Some(long("t")), ..FailureDetails::new("inner", long("i")) };
+        let failure = FailureDetails::new("outer", format!("é{}", long("o"))).caused_by(inner).bounded();
+        let bytes = codec::encode_to_vec(&failure).len();
+        assert!((MAX_FAILURE_BYTES..MAX_FAILURE_BYTES + 100).contains(&bytes), "{bytes}");
+        assert!(
+            failure.message.ends_with(CUT)
+                && failure.is_caused_by(&failure.cause.as_ref().unwrap().error_type)
+        );
+        let small = FailureDetails::new("a", "b").caused_by(FailureDetails::new("c", "d"));
+        assert_eq!(small.clone().bounded(), small);
     }
 
     #[test]

@@ -20,19 +20,23 @@ pub mod partition;
 mod payload;
 pub mod scaling;
 mod state;
+mod tags;
 mod time;
 pub mod turn;
+mod version;
 
 pub use action::{ActionKind, Completion, OrchestratorAction};
 pub use entity::EntityId;
 pub use error::{Error, Result, TaskError, TaskKind};
 pub use event::{
     ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
-    SubOrchestrationCreated, Tags, TraceContext,
+    Predecessor, SubOrchestrationCreated, Tags, TraceContext,
 };
 pub use failure::FailureDetails;
 pub use ids::{ExecutionId, InstanceId, InvalidInstanceId, MAX_INSTANCE_ID_BYTES, PartitionId, Position};
 pub use message::{ActivityId, Origin, TaskMessage, TimerKey};
 pub use payload::Payload;
 pub use state::{InstanceState, OrchestrationStatus};
+pub use tags::{InvalidTags, MAX_TAGS, MAX_TAGS_BYTES, check_tags};
 pub use time::Timestamp;
+pub use version::{VersionFailure, VersionMatch, VersionMismatch, VersionOptions, compare_versions};

@@ -79,7 +79,7 @@ pub struct InstanceState {
     pub tags: Tags,
     /// Who awaits it.
     pub parent: Option<ParentInstance>,
-    /// When it was created.
+    /// When it was created; continuing as new and rewinding do not change it.
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
@@ -99,6 +99,11 @@ pub struct InstanceState {
     pub open_children: BTreeMap<i32, InstanceId>,
     /// Of an entity: its user state and its lock.
     pub entity: Option<Box<EntityState>>,
+    /// How many instances had this id before this one, as far as is known: what the Durable Task Framework calls
+    /// generation. Purging an instance forgets it.
+    pub incarnation: u32,
+    /// A number greater than that of any action so far.
+    pub next_event_id: i32,
 }
 
 impl InstanceState {
@@ -117,7 +122,7 @@ impl InstanceState {
             custom_status: None,
             tags: started.tags.clone(),
             parent: started.parent.clone(),
-            created_at: at,
+            created_at: started.created_at.unwrap_or(at),
             updated_at: at,
             completed_at: None,
             scheduled_start: started.scheduled_start,
@@ -126,6 +131,8 @@ impl InstanceState {
             history_bytes: 0,
             open_timers: BTreeMap::new(),
             open_children: BTreeMap::new(),
+            incarnation: started.incarnation,
+            next_event_id: 0,
             entity: None,
         }
     }
@@ -146,6 +153,7 @@ impl InstanceState {
     pub fn apply(&mut self, event: &HistoryEvent) {
         self.history_events = self.history_events.saturating_add(1);
         self.updated_at = self.updated_at.max(event.timestamp);
+        self.next_event_id = self.next_event_id.max(event.event_id.saturating_add(1));
         match &event.kind {
             EventKind::ExecutionStarted(_) => self.status = OrchestrationStatus::Running,
             EventKind::ExecutionCompleted { status, output, failure } => {

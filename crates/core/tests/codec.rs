@@ -16,7 +16,8 @@ use steadfast_core::codec::{decode, decode_all, decode_many, encode, encode_to_v
 use steadfast_core::{
     ActivityId, ActivityOptions, CarriedEvent, EventKind, ExecutionId, ExecutionStarted, FailureDetails,
     HistoryEvent, InstanceId, InstanceState, OrchestrationStatus, Origin, ParentInstance, PartitionId,
-    Payload, SubOrchestrationCreated, Tags, TaskMessage, TimerKey, Timestamp, TraceContext, history_json,
+    Payload, Predecessor, SubOrchestrationCreated, Tags, TaskMessage, TimerKey, Timestamp, TraceContext,
+    history_json,
 };
 use uuid::Uuid;
 
@@ -114,9 +115,14 @@ fn started() -> impl Strategy<Value = ExecutionStarted> {
         carried.prop_map(|(name, input, timestamp, trace)| CarriedEvent { name, input, timestamp, trace });
     let what = (text(), text(), payload(), execution());
     let rest = (prop::option::of(time()), any::<u32>(), prop::collection::vec(carried, 0..3), trace());
-    (what, prop::option::of(parent()), tags(), rest).prop_map(
-        |((name, version, input, execution), parent, tags, rest)| {
+    let predecessor =
+        (execution(), any::<i32>()).prop_map(|(execution, kept_below)| Predecessor { execution, kept_below });
+    let before = prop::collection::vec(predecessor, 0..3);
+    let identity = (any::<bool>(), any::<u32>(), prop::option::of(time()), before);
+    (what, prop::option::of(parent()), tags(), rest, identity).prop_map(
+        |((name, version, input, execution), parent, tags, rest, identity)| {
             let (scheduled_start, generation, carried_events, trace) = rest;
+            let (version_inherited, incarnation, created_at, predecessors) = identity;
             ExecutionStarted {
                 name,
                 version,
@@ -128,6 +134,10 @@ fn started() -> impl Strategy<Value = ExecutionStarted> {
                 generation,
                 carried_events,
                 trace,
+                version_inherited,
+                incarnation,
+                created_at,
+                predecessors,
             }
         },
     )
@@ -188,6 +198,9 @@ fn kind() -> impl Strategy<Value = EventKind> {
         text().prop_map(|reason| ExecutionSuspended { reason }),
         text().prop_map(|reason| ExecutionResumed { reason }),
         entity_events::kind(),
+        (text(), prop::option::of(started()))
+            .prop_map(|(reason, child)| ExecutionRewound { reason, child: child.map(Box::new) }),
+        text().prop_map(|id| PatchApplied { id }),
     ]
 }
 
@@ -362,7 +375,13 @@ fn golden() -> Vec<HistoryEvent> {
             trace: trace(),
         }],
         trace: None,
+        version_inherited: true,
+        incarnation: 2,
+        created_at: Some(at(-60)),
+        predecessors: vec![Predecessor { execution: execution(9), kept_below: 5 }],
     };
+    let rewound =
+        steadfast_core::ExecutionStarted::new("child".into(), SmolStr::default(), json("[]"), execution(3));
     let child = SubOrchestrationCreated {
         name: "child".into(),
         version: SmolStr::default(),
@@ -417,6 +436,8 @@ fn golden() -> Vec<HistoryEvent> {
         (-1, GenericEvent { data: "free text".into() }),
         (-1, ExecutionSuspended { reason: "pause".into() }),
         (-1, ExecutionResumed { reason: "go on".into() }),
+        (-1, ExecutionRewound { reason: "cured".into(), child: Some(Box::new(rewound)) }),
+        (-1, PatchApplied { id: "check-first".into() }),
         (
             i32::MAX,
             ExecutionCompleted {
@@ -468,5 +489,5 @@ fn the_frozen_history_has_every_kind_of_event() {
     let mut names: Vec<_> = golden().iter().map(|event| event.kind.type_name()).collect();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), 26, "EventKind has another number of variants now? {names:?}");
+    assert_eq!(names.len(), 28, "EventKind has another number of variants now? {names:?}");
 }

@@ -21,6 +21,7 @@ fn task(id: u64, instance: &str, name: &str, priority: i32) -> Arc<ActivityTask>
         task_id: 0,
         name: name.into(),
         version: "".into(),
+        instance_version: "".into(),
         input: Payload::null(),
         options: (priority != 0).then(|| Box::new(options)),
         cancelled: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 use steadfast_core::model::DuplicateRegistration;
-use steadfast_core::{FailureDetails, InstanceId, InvalidInstanceId, OrchestrationStatus};
+use steadfast_core::{FailureDetails, InstanceId, InvalidInstanceId, InvalidTags, OrchestrationStatus};
 use steadfast_store::StoreError;
 
 /// A hub could not be started or stopped.
@@ -95,6 +95,9 @@ pub enum ClientError {
     /// The id cannot be used.
     #[error(transparent)]
     InvalidInstanceId(#[from] InvalidInstanceId),
+    /// The tags cannot be used.
+    #[error(transparent)]
+    InvalidTags(#[from] InvalidTags),
     /// What was waited for did not happen in time.
     #[error("waiting for instance '{id}' ended after {timeout:?}; it goes on, so wait again if you like")]
     TimedOut {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use steadfast_core::failure::kinds;
 use steadfast_core::history_json::{self, HistoryJsonError};
 use steadfast_core::model::{Register, Registry};
-use steadfast_core::turn::{NotRegistered, Session};
+use steadfast_core::turn::{NotRegistered, Session, Unfit};
 use steadfast_core::{
     EventKind, FailureDetails, HistoryEvent, InstanceId, OrchestrationStatus, Origin, Payload, TaskMessage,
 };
@@ -60,6 +60,9 @@ pub enum ReplayError {
     /// The dump is not the history of an execution.
     #[error(transparent)]
     Unreadable(#[from] HistoryJsonError),
+    /// The registry does not go on with it: it does not take its version, or parks what disagrees.
+    #[error(transparent)]
+    Unfit(Unfit),
     /// It does not begin with an `ExecutionStarted`.
     #[error("the history has no ExecutionStarted, so nobody knows which code it belongs to")]
     NoStart,
@@ -158,7 +161,10 @@ pub fn replay_in(
     let end = history.iter().position(|event| ends(&event.kind));
     let open = &history[..end.unwrap_or(history.len())];
     let mut session = Session::new(registry.clone(), instance.clone(), usize::MAX);
-    session.replay(open)?;
+    session.replay(open).map_err(|unfit| match unfit {
+        Unfit::NotRegistered(missing) => ReplayError::NotRegistered(missing),
+        other => ReplayError::Unfit(other),
+    })?;
     let now = open.last().map(|event| event.timestamp).unwrap_or_default();
     // An event that means nothing to the code makes it show what it asks for.
     let event = HistoryEvent::message(now, EventKind::GenericEvent { data: "replayed".into() });

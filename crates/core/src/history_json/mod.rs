@@ -20,6 +20,7 @@
 
 mod entities;
 mod fields;
+mod lifecycle;
 mod read;
 mod write;
 

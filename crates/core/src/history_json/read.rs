@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::entities;
 use super::fields::{EVENT_TYPES, STATUSES, parse_duration, parse_time};
+use super::lifecycle;
 use crate::event::{
     ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
     SubOrchestrationCreated, Tags, TraceContext,
@@ -130,7 +131,7 @@ fn shift(event: &mut HistoryEvent, by: i32) {
 }
 
 fn known_types() -> impl Iterator<Item = &'static str> {
-    EVENT_TYPES.into_iter().chain(entities::EVENT_TYPES)
+    EVENT_TYPES.into_iter().chain(entities::EVENT_TYPES).chain(lifecycle::EVENT_TYPES)
 }
 
 /// An object's fields by their names in small letters without underscores: writers differ in them.
@@ -146,7 +147,7 @@ impl Fields {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
-    fn object(&mut self, name: &str) -> Option<Fields> {
+    pub(super) fn object(&mut self, name: &str) -> Option<Fields> {
         match self.take(name)? {
             Value::Object(object) => Some(Self::new(object)),
             _ => None,
@@ -176,11 +177,11 @@ impl Fields {
         self.number(name).and_then(|number| i32::try_from(number).ok())
     }
 
-    fn flag(&mut self, name: &str) -> bool {
+    pub(super) fn flag(&mut self, name: &str) -> bool {
         matches!(self.take(name), Some(Value::Bool(true)))
     }
 
-    fn time(&mut self, name: &str) -> Option<Timestamp> {
+    pub(super) fn time(&mut self, name: &str) -> Option<Timestamp> {
         parse_time(&self.text(name)?)
     }
 
@@ -380,7 +381,9 @@ impl Reader {
             "GenericEvent" => EventKind::GenericEvent { data: self.fields.text("data").unwrap_or_default() },
             "ExecutionSuspended" => EventKind::ExecutionSuspended { reason: self.reason() },
             "ExecutionResumed" => EventKind::ExecutionResumed { reason: self.reason() },
-            other => match entities::read(self)? {
+            other => match entities::read(self)?
+                .map_or_else(|| lifecycle::read(self), |kind| Ok(Some(kind)))?
+            {
                 Some(kind) => kind,
                 None => {
                     return Err(HistoryJsonError::UnknownType { at: self.at, event_type: other.to_owned() });
@@ -411,7 +414,7 @@ impl Reader {
         Ok(EventKind::ExecutionCompleted { status, output, failure })
     }
 
-    fn execution_started(
+    pub(super) fn execution_started(
         &mut self,
         whose: &mut Option<InstanceId>,
     ) -> Result<ExecutionStarted, HistoryJsonError> {
@@ -431,18 +434,17 @@ impl Reader {
         });
         let scheduled =
             self.fields.time("scheduledstarttime").or_else(|| self.fields.time("scheduledstarttimestamp"));
-        Ok(ExecutionStarted {
-            name: self.name()?,
-            version: self.version(),
-            input: self.payload("input"),
-            execution: own.1.unwrap_or(nil()),
+        let (name, version, input) = (self.name()?, self.version(), self.payload("input"));
+        let started = ExecutionStarted {
             parent,
             tags: self.fields.tags(),
             scheduled_start: scheduled,
             generation: self.fields.number("generation").and_then(|it| u32::try_from(it).ok()).unwrap_or(0),
             carried_events: self.carried_events()?,
             trace: self.fields.trace().map(Box::new),
-        })
+            ..ExecutionStarted::new(name, version, input, own.1.unwrap_or(nil()))
+        };
+        Ok(lifecycle::read_lineage(&mut self.fields, started))
     }
 
     fn carried_events(&mut self) -> Result<Vec<CarriedEvent>, HistoryJsonError> {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::entities;
 use super::fields::{print_duration, print_time};
+use super::lifecycle;
 use crate::event::{
     ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, ParentInstance,
     SubOrchestrationCreated, Tags, TraceContext,
@@ -151,10 +152,13 @@ fn event_object(instance: &InstanceId, event: &HistoryEvent) -> Object {
         | EventKind::EntityLockRequested(_)
         | EventKind::EntityLockGranted { .. }
         | EventKind::EntityUnlockSent(_) => entities::write(object, &event.kind),
+        EventKind::ExecutionRewound { .. } | EventKind::PatchApplied { .. } => {
+            lifecycle::write(object, instance, &event.kind)
+        }
     }
 }
 
-fn execution_started(object: Object, instance: &InstanceId, started: &ExecutionStarted) -> Object {
+pub(super) fn execution_started(object: Object, instance: &InstanceId, started: &ExecutionStarted) -> Object {
     let mut object = object
         .object("OrchestrationInstance", Some(execution_object(instance, started.execution)))
         .object("ParentInstance", started.parent.as_ref().map(parent_object))
@@ -171,7 +175,7 @@ fn execution_started(object: Object, instance: &InstanceId, started: &ExecutionS
         let carried = started.carried_events.iter().map(carried_object).collect();
         object.0.push(("CarryoverEvents", Field::List(carried)));
     }
-    object
+    lifecycle::write_lineage(object, started)
 }
 
 fn sub_orchestration(object: Object, created: &SubOrchestrationCreated) -> Object {

@@ -26,6 +26,8 @@ pub struct ActivityContext {
     pub instance: InstanceId,
     /// Its execution.
     pub execution: ExecutionId,
+    /// The version of that orchestration's instance, empty for none: part of the instance's identity.
+    pub instance_version: SmolStr,
     /// The activity's name.
     pub name: SmolStr,
     /// The event id of its `TaskScheduled`: together with the execution it identifies this call, also when it is
@@ -101,6 +103,7 @@ impl ActivityContext {
         Self {
             instance: task.instance.clone(),
             execution: task.execution,
+            instance_version: task.instance_version.clone(),
             name: task.name.clone(),
             task_id: task.task_id,
             attempt: Attempt { task: Some(task), link },
@@ -112,6 +115,7 @@ impl ActivityContext {
         Self {
             instance: InstanceId::from_trusted("outside-hub"),
             execution: ExecutionId::new(Uuid::nil()),
+            instance_version: SmolStr::default(),
             name: name.into(),
             task_id: 0,
             attempt: Attempt { task: None, link: None },

@@ -11,10 +11,11 @@ use smol_str::SmolStr;
 use super::events::EventFuture;
 use super::handle::OrchestrationHandle;
 use super::retry::{RetryPolicy, with_retry};
-use super::shared::{ContinueAsNew, SharedContext};
+use super::shared::{ChildOptions, ContinueAsNew, SharedContext};
 use super::tasks::{OpenKind, TaskFuture, TimerFuture};
 use crate::action::ActionKind;
 use crate::error::{Error, TaskError, TaskKind};
+use crate::event::Tags;
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::payload::Payload;
@@ -35,8 +36,12 @@ pub struct OrchestrationContext {
 pub struct SubOrchestrationOptions {
     /// Its instance id; derived from the parent's execution when absent.
     pub instance_id: Option<String>,
-    /// Its version; that of the handle when absent.
+    /// Its version; that of the handle when absent. When that is none either, the child inherits the parent's version if
+    /// it is registered under it or without version, and begins as if it were started by a client otherwise.
     pub version: Option<String>,
+    /// Tags of the child. It also inherits those of its parent; of two with one key these count. See
+    /// [`crate::check_tags`] for what tags may be.
+    pub tags: Tags,
     /// Whether and how a failure is tried again; an explicit `instance_id` is used by each attempt.
     pub retry: Option<RetryPolicy>,
 }
@@ -68,7 +73,8 @@ impl OrchestrationContext {
         input: H::Input,
     ) -> TaskFuture<H::Output> {
         let encoded = self.state.borrow().encode(&input);
-        self.schedule_child(orchestration.name(), orchestration.version(), None, encoded)
+        let child = ChildOptions { version: orchestration.version(), ..ChildOptions::default() };
+        self.schedule_child(orchestration.name(), &child, encoded)
     }
 
     /// Runs another orchestration with options and awaits its result.
@@ -81,10 +87,9 @@ impl OrchestrationContext {
         let encoded = self.state.borrow().encode(&input);
         let name = orchestration.name();
         let version = options.version.map_or_else(|| orchestration.version(), SmolStr::from);
-        let (instance, context) = (options.instance_id, self.clone());
-        let call = move |_: Option<&TaskError>| {
-            context.schedule_child(name.clone(), version.clone(), instance.as_deref(), encoded.clone())
-        };
+        let instance = options.instance_id.map(SmolStr::from);
+        let (child, context) = (ChildOptions { version, instance, tags: options.tags }, self.clone());
+        let call = move |_: Option<&TaskError>| context.schedule_child(name.clone(), &child, encoded.clone());
         let policy = options.retry.unwrap_or_else(RetryPolicy::never);
         with_retry(self.clone(), policy, call(None), move |failed| call(Some(failed)))
     }
@@ -92,13 +97,12 @@ impl OrchestrationContext {
     fn schedule_child<O>(
         &self,
         name: SmolStr,
-        version: SmolStr,
-        instance: Option<&str>,
+        child: &ChildOptions,
         input: Result<Payload, FailureDetails>,
     ) -> TaskFuture<O> {
         let context = self.state.clone();
         let mut state = self.state.borrow_mut();
-        match state.new_child(&name, version, instance, input, false) {
+        match state.new_child(&name, child, input, false) {
             Err(failure) => {
                 drop(state);
                 TaskFuture::rejected(context, TaskKind::SubOrchestration, name, failure)
@@ -123,10 +127,33 @@ impl OrchestrationContext {
         input: H::Input,
         instance_id: Option<&str>,
     ) -> Result<InstanceId, Error> {
+        let instance_id = instance_id.map(str::to_owned);
+        self.start_orchestration_with(
+            orchestration,
+            input,
+            SubOrchestrationOptions { instance_id, ..SubOrchestrationOptions::default() },
+        )
+    }
+
+    /// [`Self::start_orchestration`] with options. Nobody awaits it, so there is nothing to retry, and
+    /// [`SubOrchestrationOptions::retry`] does not count.
+    ///
+    /// # Errors
+    /// When the id, the tags or the input cannot be used.
+    pub fn start_orchestration_with<H: OrchestrationHandle>(
+        &self,
+        orchestration: H,
+        input: H::Input,
+        options: SubOrchestrationOptions,
+    ) -> Result<InstanceId, Error> {
         let mut state = self.state.borrow_mut();
         let encoded = state.encode(&input);
-        let created =
-            state.new_child(&orchestration.name(), orchestration.version(), instance_id, encoded, true)?;
+        let child = ChildOptions {
+            version: options.version.map_or_else(|| orchestration.version(), SmolStr::from),
+            instance: options.instance_id.map(SmolStr::from),
+            tags: options.tags,
+        };
+        let created = state.new_child(&orchestration.name(), &child, encoded, true)?;
         let instance = created.instance.clone();
         state.push_action(ActionKind::CreateSubOrchestration(Box::new(created)));
         Ok(instance)

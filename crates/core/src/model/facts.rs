@@ -39,7 +39,7 @@ impl OrchestrationContext {
     pub fn random(&self) -> u64 {
         let mut state = self.state.borrow_mut();
         state.randoms = state.randoms.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let (high, low) = state.started.execution.uuid().as_u64_pair();
+        let (high, low) = state.started.root_execution().uuid().as_u64_pair();
         let mut mixed = high ^ low.rotate_left(32) ^ state.randoms;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -76,9 +76,10 @@ impl OrchestrationContext {
         self.state.borrow().instance.clone()
     }
 
-    /// The execution's id.
+    /// The execution's id. After a rewind it is still that of the first attempt, so that code does the same with it at
+    /// every replay.
     pub fn execution_id(&self) -> ExecutionId {
-        self.state.borrow().started.execution
+        self.state.borrow().started.root_execution()
     }
 
     /// The orchestration's name.
@@ -86,7 +87,8 @@ impl OrchestrationContext {
         self.state.borrow().started.name.clone()
     }
 
-    /// The orchestration's version, empty for none.
+    /// The instance's version, empty for none. It is part of the instance's identity and does not change while the
+    /// execution lasts, whatever is registered meanwhile; so code may branch on it, see [`crate::compare_versions`].
     pub fn version(&self) -> SmolStr {
         self.state.borrow().started.version.clone()
     }

@@ -6,6 +6,7 @@ mod context;
 mod events;
 mod facts;
 mod handle;
+mod patch;
 mod registry;
 mod retry;
 mod shared;
@@ -17,8 +18,8 @@ pub use context::{ContinueAsNewOptions, OrchestrationContext, SubOrchestrationOp
 pub use events::EventFuture;
 pub use handle::{ActivityHandle, ActivityName, OrchestrationHandle, OrchestrationName};
 pub use registry::{
-    ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture, OrchestrationDefinition,
-    OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
+    ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture, OnNonDeterminism,
+    OrchestrationDefinition, OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
 };
 pub use retry::RetryPolicy;
 pub use tasks::{TaskFuture, TimerFuture};

@@ -1,6 +1,5 @@
 //! The registry: which code runs under which name and version.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -18,6 +17,7 @@ use super::handle::{ActivityName, OrchestrationName};
 use crate::error::Error;
 use crate::failure::{FailureDetails, kinds};
 use crate::payload::Payload;
+use crate::version::{VersionOptions, compare_versions};
 
 /// The outcome of user code in the form that a history keeps.
 pub(crate) type Outcome = std::result::Result<Payload, FailureDetails>;
@@ -42,11 +42,28 @@ pub struct DuplicateRegistration {
     pub version: SmolStr,
 }
 
-/// Which code runs under which name and version.
+/// Which code runs under which name and version, and which versions of instances it takes.
+///
+/// Code that is registered without a version runs for every version that has no registration of its own under that
+/// name. So an orchestration can be registered once and look at [`OrchestrationContext::version`], or once for each
+/// version, or both.
 #[derive(Default, Clone)]
 pub struct Registry {
     orchestrations: ByVersion<OrchestrationFn>,
     activities: ByVersion<ActivityFn>,
+    versions: VersionOptions,
+    nondeterminism: OnNonDeterminism,
+}
+
+/// What becomes of an instance when replay shows that its code disagrees with its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNonDeterminism {
+    /// It fails, which tells whoever awaits it.
+    #[default]
+    Fail,
+    /// It waits, unchanged, until the hub is started with code that agrees: a deployment that is taken back loses
+    /// nothing. It can be terminated meanwhile.
+    Park,
 }
 
 /// Something that can be put into a [`Registry`]: what the attributes make, and what [`orchestration`] and
@@ -86,19 +103,64 @@ impl Registry {
         add("activity", &mut self.activities, name, version, code)
     }
 
-    /// The orchestration of that name and version; an empty version means the only or greatest one.
+    /// Sets which versions of instances are taken.
+    pub fn set_versions(&mut self, versions: VersionOptions) {
+        self.versions = versions;
+    }
+
+    /// Which versions of instances are taken.
+    pub fn versions(&self) -> &VersionOptions {
+        &self.versions
+    }
+
+    /// Sets what becomes of instances whose code disagrees with their history.
+    pub fn set_on_nondeterminism(&mut self, nondeterminism: OnNonDeterminism) {
+        self.nondeterminism = nondeterminism;
+    }
+
+    /// What becomes of instances whose code disagrees with their history.
+    pub fn on_nondeterminism(&self) -> OnNonDeterminism {
+        self.nondeterminism
+    }
+
+    /// The orchestration of that name and version, or else the one without version; an empty version means the one
+    /// without version, or else the greatest one.
     pub fn find_orchestration(&self, name: &str, version: &str) -> Option<&OrchestrationFn> {
         find(&self.orchestrations, name, version)
     }
 
-    /// The activity of that name and version; an empty version means the only or greatest one.
+    /// The activity of that name and version, or else the one without version; an empty version means the one without
+    /// version, or else the greatest one.
     pub fn find_activity(&self, name: &str, version: &str) -> Option<&ActivityFn> {
         find(&self.activities, name, version)
     }
 
-    /// The greatest registered version of an orchestration: what an empty version stands for at this moment.
-    pub fn greatest_version(&self, name: &str) -> Option<&SmolStr> {
-        greatest(self.orchestrations.get(name)?).map(|(version, _)| version)
+    /// The activity for a call by an instance of version `inherited`. A call that names a version gets that of
+    /// [`Registry::find_activity`]. One that names none gets the activity of the instance's version, or else the one
+    /// without version, or else the greatest one.
+    pub fn find_activity_for(&self, name: &str, version: &str, inherited: &str) -> Option<&ActivityFn> {
+        let versions = self.activities.get(name)?;
+        let inherited = if version.is_empty() { versions.get(inherited) } else { None };
+        inherited.or_else(|| find_in(versions, version))
+    }
+
+    /// The version under which an instance begins that is to run `name`:
+    ///
+    /// 1. the version asked for, whether or not it is registered;
+    /// 2. else that of its parent, if `name` is registered under it or without version;
+    /// 3. else [`VersionOptions::default_version`], on the same condition;
+    /// 4. else the greatest that is registered, which may be none.
+    pub fn resolve_version(&self, name: &str, asked: &str, inherited: &str) -> SmolStr {
+        if !asked.is_empty() {
+            return asked.into();
+        }
+        let Some(versions) = self.orchestrations.get(name) else { return inherited.into() };
+        let runs = |version: &&str| {
+            !version.is_empty() && (versions.contains_key(*version) || versions.contains_key(""))
+        };
+        let preferred = [inherited, &self.versions.default_version].into_iter().find(runs);
+        let greatest = || greatest(versions).map_or_else(SmolStr::default, |(version, _)| version.clone());
+        preferred.map_or_else(greatest, SmolStr::from)
     }
 
     /// The names of the registered orchestrations, sorted.
@@ -127,28 +189,22 @@ fn add<F>(
 }
 
 fn find<'a, F>(map: &'a ByVersion<F>, name: &str, version: &str) -> Option<&'a F> {
-    let versions = map.get(name)?;
+    find_in(map.get(name)?, version)
+}
+
+fn find_in<'a, F>(versions: &'a BTreeMap<SmolStr, F>, version: &str) -> Option<&'a F> {
     match versions.get(version) {
         None if version.is_empty() => greatest(versions).map(|(_, code)| code),
+        None => versions.get(""),
         found => found,
     }
 }
 
 fn greatest<F>(versions: &BTreeMap<SmolStr, F>) -> Option<(&SmolStr, &F)> {
-    versions.iter().max_by(|(left, _), (right, _)| compare_versions(left, right))
-}
-
-/// Compares versions part by part: parts between dots as numbers where both are, else as text, so "10" is greater
-/// than "9" and "1.10" than "1.9".
-fn compare_versions(left: &str, right: &str) -> Ordering {
-    let part = |(left, right): (&str, &str)| match (left.parse::<u64>(), right.parse::<u64>()) {
-        (Ok(left), Ok(right)) => left.cmp(&right),
-        _ => left.cmp(right),
-    };
-    let differing = left.split('.').zip(right.split('.')).map(part).find(|order| order.is_ne());
-    differing
-        .unwrap_or_else(|| left.split('.').count().cmp(&right.split('.').count()))
-        .then_with(|| left.cmp(right))
+    // Versions that compare as equal, such as 1 and 1.0, are told apart by their text.
+    versions
+        .iter()
+        .max_by(|(left, _), (right, _)| compare_versions(left, right).then_with(|| left.cmp(right)))
 }
 
 macro_rules! definition {
@@ -260,17 +316,4 @@ fn encode_outcome<O: Serialize, E: Into<Error>>(outcome: std::result::Result<O, 
         FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the result has no JSON form: {error}"))
             .non_retriable()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_compare_by_number_where_they_are_numbers() {
-        for (less, more) in [("9", "10"), ("1.9", "1.10"), ("1.0", "1.0.1"), ("", "1"), ("1.0-a", "1.0-b")] {
-            assert_eq!(compare_versions(less, more), Ordering::Less, "{less} {more}");
-            assert_eq!(compare_versions(more, less), Ordering::Greater, "{more} {less}");
-        }
-    }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use smol_str::{SmolStr, format_smolstr};
 
 use super::events::Inbox;
+use super::patch::Patches;
 use super::registry::Outcome;
 use super::tasks::{OpenKind, OpenTask};
 use crate::action::{ActionKind, OrchestratorAction};
@@ -17,6 +18,7 @@ use crate::event::{ExecutionStarted, SubOrchestrationCreated, Tags};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::payload::Payload;
+use crate::tags::check_tags;
 use crate::time::Timestamp;
 
 pub(crate) type SharedContext = Rc<RefCell<ContextState>>;
@@ -27,6 +29,15 @@ pub(crate) struct ContinueAsNew {
     pub(crate) input: Payload,
     pub(crate) version: Option<SmolStr>,
     pub(crate) preserve_events: bool,
+}
+
+/// What is asked of a child beyond its name and input.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ChildOptions {
+    /// Empty for that of the parent.
+    pub(super) version: SmolStr,
+    pub(super) instance: Option<SmolStr>,
+    pub(super) tags: Tags,
 }
 
 /// What the context's methods and the durable futures share with the turn that drives them.
@@ -46,6 +57,7 @@ pub(crate) struct ContextState {
     pub(crate) cancelled_activities: Vec<i32>,
     pub(crate) custom_status: Option<Payload>,
     pub(crate) continue_as_new: Option<ContinueAsNew>,
+    pub(crate) patches: Patches,
     /// The session is going away: futures that are dropped now cancel nothing.
     pub(crate) closed: bool,
     max_payload_bytes: usize,
@@ -69,6 +81,7 @@ impl ContextState {
             cancelled_activities: Vec::new(),
             custom_status: None,
             continue_as_new: None,
+            patches: Patches::default(),
             closed: false,
             max_payload_bytes,
             awaited_tasks: 0,
@@ -187,25 +200,31 @@ impl ContextState {
     pub(super) fn new_child(
         &self,
         name: &SmolStr,
-        version: SmolStr,
-        instance: Option<&str>,
+        child: &ChildOptions,
         input: Result<Payload, FailureDetails>,
         detached: bool,
     ) -> Result<SubOrchestrationCreated, FailureDetails> {
-        let instance = match instance {
+        let root = self.started.root_execution();
+        let instance = match &child.instance {
             Some(id) => InstanceId::parse(id)
                 .map_err(|error| FailureDetails::from_std("InvalidInstanceId", &error))?,
-            None => InstanceId::from_trusted(format_smolstr!("{}:{}", self.started.execution, self.next_id)),
+            None => InstanceId::from_trusted(format_smolstr!("{root}:{}", self.next_id)),
         };
-        let execution = self.started.execution.derive("child", self.next_id);
+        if !child.tags.is_empty() {
+            let mut merged = self.started.tags.clone();
+            merged.extend(child.tags.clone());
+            check_tags(&merged)
+                .map_err(|error| FailureDetails::from_std(kinds::INVALID_TAGS, &error).non_retriable())?;
+        }
+        let execution = root.derive("child", self.next_id);
         Ok(SubOrchestrationCreated {
             name: name.clone(),
-            version,
+            version: child.version.clone(),
             instance,
             execution,
             input: input?,
             detached,
-            tags: Tags::new(),
+            tags: child.tags.clone(),
             trace: None,
         })
     }

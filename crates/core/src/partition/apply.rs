@@ -91,6 +91,7 @@ impl Partition {
                         task_id: event.event_id,
                         name,
                         version,
+                        instance_version: head.version.clone(),
                         input,
                         options,
                         cancelled: None,

@@ -54,8 +54,10 @@ pub struct ActivityTask {
     pub task_id: i32,
     /// The activity's name.
     pub name: SmolStr,
-    /// Its version, empty for whichever is registered.
+    /// The version asked for, empty for none; see [`crate::model::Registry::find_activity_for`].
     pub version: SmolStr,
+    /// The version of the instance that asked for it, empty for none.
+    pub instance_version: SmolStr,
     /// Its input.
     pub input: Payload,
     /// What else was asked for; none when nothing was.

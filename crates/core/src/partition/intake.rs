@@ -57,9 +57,10 @@ impl Partition {
         let Some(task) = self.settle_activity(id) else { return false };
         let kind = match outcome {
             Ok(result) => EventKind::TaskCompleted { task_scheduled_id: task.task_id, result },
-            Err(failure) => {
-                EventKind::TaskFailed { task_scheduled_id: task.task_id, failure: Box::new(failure) }
-            }
+            Err(failure) => EventKind::TaskFailed {
+                task_scheduled_id: task.task_id,
+                failure: Box::new(failure.bounded()),
+            },
         };
         let message = TaskMessage {
             instance: task.instance.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::codec::{self, DecodeError, FORMAT_VERSION};
 use crate::ids::{ExecutionId, InstanceId, PartitionId, Position};
@@ -52,6 +53,8 @@ pub(super) struct CheckpointHead {
     /// Timers that the code cancelled or that ended with the execution.
     pub(super) removed_timers: Vec<(Timestamp, i32)>,
     pub(super) custom_status: Option<Payload>,
+    /// The instance's version.
+    pub(super) version: SmolStr,
     pub(super) event_bytes: u64,
     /// Activities whose outcome nobody waits for any more.
     pub(super) cancelled_activities: Vec<i32>,

@@ -13,7 +13,8 @@ use crate::ids::{InstanceId, Position};
 use crate::message::{Origin, TaskMessage};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
-use crate::turn::Turn;
+use crate::turn::{NonDeterminism, NotRegistered, Turn, Unfit};
+use crate::version::VersionMismatch;
 
 /// Something for the shell to do for the partition, now: none of it leaves the process.
 #[derive(Debug)]
@@ -81,6 +82,22 @@ pub enum ParkReason {
     /// Its history cannot be read.
     #[error("its history is damaged: {0}")]
     Damaged(String),
+    /// This process does not take instances of its version.
+    #[error("{0}")]
+    Version(VersionMismatch),
+    /// Its code disagrees with its history, and this process does not fail such instances.
+    #[error("{0}")]
+    Disagrees(NonDeterminism),
+}
+
+impl From<Unfit> for ParkReason {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::NotRegistered(NotRegistered { name, version }) => Self::NotRegistered { name, version },
+            Unfit::Version(mismatch) => Self::Version(mismatch),
+            Unfit::Disagrees(problem) => Self::Disagrees(problem),
+        }
+    }
 }
 
 impl Partition {
@@ -118,7 +135,7 @@ impl Partition {
         let blocked = entry.session == SessionPhase::Running
             || entry.queue.is_empty()
             || entry.loading
-            || entry.parked.is_some()
+            || (entry.parked.is_some() && (is_under_way(entry) || !has_termination(entry)))
             || matches!(entry.presence, Presence::Unknown)
             || (entry.held_until.is_some() && !has_termination(entry));
         if blocked {
@@ -132,6 +149,8 @@ impl Partition {
         if let Some(at) = entry.held_until.take() {
             self.held.remove(&(at, instance.clone()));
         }
+        // One that is terminated before it begins needs no code; so it does not matter why it was parked.
+        entry.parked = None;
         let (batch, running) = take_batch(entry);
         entry.running = Some(running);
         if entry.session == SessionPhase::None {
@@ -246,6 +265,7 @@ impl Partition {
         if let Some(entry) = self.entries.get_mut(instance) {
             entry.parked = Some(reason);
         }
+        self.mark_ready(instance);
         self.evict(instance);
     }
 
@@ -294,6 +314,7 @@ impl Partition {
             messages,
             removed_timers,
             custom_status: turn.custom_status,
+            version: turn.version,
             event_bytes: event_bytes.len() as u64,
             cancelled_activities: turn.cancelled_activities,
             ended: turn.ended,
@@ -328,6 +349,11 @@ fn has_termination(entry: &Entry) -> bool {
         .queue
         .iter()
         .any(|queued| matches!(queued.message.event.kind, EventKind::ExecutionTerminated { .. }))
+}
+
+/// Whether code of the instance has begun and not ended.
+fn is_under_way(entry: &Entry) -> bool {
+    entry.state().is_some_and(|state| state.status.needs_replay())
 }
 
 /// Where the session of the next turn comes from; none when the history has to be loaded first.

@@ -51,6 +51,8 @@ pub(super) struct Execution {
     pub(super) terminated_recursively: bool,
     /// Entities' locks that the history says it has asked for.
     pub(super) locks: Option<Box<RequestedLocks>>,
+    /// When the instance was created.
+    pub(super) created_at: Timestamp,
     /// Suspensions and resumptions that arrived after the code continued as new: they are for the next execution.
     pub(super) forwarded: Vec<HistoryEvent>,
     max_payload_bytes: usize,
@@ -64,10 +66,12 @@ impl Execution {
         started: Rc<ExecutionStarted>,
         code: Option<OrchestrationFn>,
         max_payload_bytes: usize,
+        started_at: Timestamp,
     ) -> Self {
         let context = ContextState::new(instance, started.clone(), max_payload_bytes);
         let waker = Arc::new(TurnWaker::default());
         Self {
+            created_at: started.created_at.unwrap_or(started_at),
             started,
             context: Rc::new(RefCell::new(context)),
             code,
@@ -103,7 +107,17 @@ impl Execution {
         self.waker.enter_turn();
         let fed = self.apply(event);
         self.waker.leave_turn();
-        fed
+        fed?;
+        match self.context.borrow_mut().patches.outdated.take() {
+            Some(patch) => Err(NonDeterminism::outdated_patch(&patch)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the execution begin suspended: its code does not run before the resumption.
+    pub(super) fn begin_suspended(&mut self, start: &HistoryEvent) {
+        self.suspended = true;
+        self.held.push_back(start.clone());
     }
 
     fn apply(&mut self, event: &HistoryEvent) -> Result<(), NonDeterminism> {
@@ -133,6 +147,7 @@ impl Execution {
                 self.ended = true;
                 self.drop_future();
             }
+            EventKind::PatchApplied { .. } => {}
             _ if self.suspended => self.held.push_back(event.clone()),
             _ => return self.deliver(event),
         }
@@ -155,7 +170,7 @@ impl Execution {
 
     /// Ends the execution with a failure, whatever the code wanted.
     pub(super) fn fail(&mut self, failure: FailureDetails) {
-        self.completion = Some(Completion::Failed(Box::new(failure)));
+        self.completion = Some(Completion::Failed(Box::new(failure.bounded())));
         self.drop_future();
     }
 
@@ -170,6 +185,7 @@ impl Execution {
         self.fail(failure);
         let mut context = self.context.borrow_mut();
         context.actions.clear();
+        context.patches.taken.clear();
         context.cancelled_timers.clear();
         context.custom_status = None;
     }
@@ -344,7 +360,7 @@ impl Execution {
     fn finish(&mut self, outcome: Result<Payload, FailureDetails>) {
         let next = self.context.borrow_mut().continue_as_new.take();
         let completion = match (outcome, next) {
-            (Err(failure), _) => Completion::Failed(Box::new(failure)),
+            (Err(failure), _) => Completion::Failed(Box::new(failure.bounded())),
             (Ok(_), Some(next)) => Completion::ContinueAsNew {
                 input: next.input,
                 version: next.version,
@@ -367,7 +383,9 @@ impl Execution {
 
     fn note_step(&mut self, event: &HistoryEvent) {
         let id = match &event.kind {
-            EventKind::OrchestratorStarted | EventKind::OrchestratorCompleted => return,
+            EventKind::OrchestratorStarted
+            | EventKind::OrchestratorCompleted
+            | EventKind::PatchApplied { .. } => return,
             EventKind::TaskCompleted { task_scheduled_id, .. }
             | EventKind::TaskFailed { task_scheduled_id, .. }
             | EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, .. }

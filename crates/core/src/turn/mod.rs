@@ -1,5 +1,6 @@
 //! The orchestration turn: one wake-up of an instance, and the replay that brings it to where it was.
 
+mod emit;
 mod entities;
 mod execution;
 mod nondeterminism;
@@ -7,4 +8,4 @@ mod session;
 mod waker;
 
 pub use nondeterminism::NonDeterminism;
-pub use session::{NotRegistered, Session, Turn};
+pub use session::{NotRegistered, Session, Turn, Unfit};

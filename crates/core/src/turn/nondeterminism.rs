@@ -55,6 +55,15 @@ impl NonDeterminism {
         Self { event_id, expected: "a turn that waits".to_owned(), found: "ends".to_owned() }
     }
 
+    /// The code says that no execution without this patch is left.
+    pub(super) fn outdated_patch(id: &str) -> Self {
+        Self {
+            event_id: crate::event::NO_EVENT_ID,
+            expected: format!("an execution that went on without patch '{id}'"),
+            found: "has deprecated that patch: it no longer has the old path".to_owned(),
+        }
+    }
+
     /// A completion is for another kind of operation than the code asked for.
     pub(super) fn wrong_kind(event_id: i32, event: &EventKind, found: &str) -> Self {
         let expected = format!("an operation that ends with {}", event.type_name());

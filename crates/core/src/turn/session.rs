@@ -5,20 +5,18 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::entities::entity_message;
-use super::execution::{Execution, is_lock_step};
-use crate::action::{ActionKind, Completion};
-use crate::event::{
-    CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
-    SubOrchestrationCreated,
-};
+use super::emit::{emit, to_parent};
+use super::execution::Execution;
+use super::nondeterminism::NonDeterminism;
+use crate::action::Completion;
+use crate::event::{CarriedEvent, EventKind, ExecutionStarted, HistoryEvent};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::{ExecutionId, InstanceId};
-use crate::message::{Origin, TaskMessage};
-use crate::model::Registry;
+use crate::message::TaskMessage;
+use crate::model::{OnNonDeterminism, Registry};
 use crate::payload::Payload;
-use crate::state::OrchestrationStatus;
 use crate::time::Timestamp;
+use crate::version::{VersionFailure, VersionMismatch};
 
 /// An instance in memory. As long as it lives, its user future stays suspended where it is and a turn feeds it only
 /// what is new; a session made anew replays the history first.
@@ -39,11 +37,27 @@ pub struct NotRegistered {
     pub version: SmolStr,
 }
 
+/// Why a program leaves an instance alone. Nothing has been changed, and another program can go on with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Its code is not registered.
+    #[error(transparent)]
+    NotRegistered(#[from] NotRegistered),
+    /// The program does not take instances of its version.
+    #[error(transparent)]
+    Version(#[from] VersionMismatch),
+    /// Its code disagrees with its history, and the program does not fail such instances.
+    #[error(transparent)]
+    Disagrees(#[from] NonDeterminism),
+}
+
 /// What one turn changed: everything that must become durable together.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turn {
     /// The execution that the events belong to; none when every message was discarded.
     pub execution: Option<ExecutionId>,
+    /// The instance's version.
+    pub version: SmolStr,
     /// New events, in order. If the first after `OrchestratorStarted` is `ExecutionStarted`, a new history begins.
     pub events: Vec<HistoryEvent>,
     /// Messages to other instances, and to the instance itself when it continues as new.
@@ -70,22 +84,33 @@ impl Session {
     /// fail here: the next turn ends the execution with a [`super::NonDeterminism`] failure.
     ///
     /// # Errors
-    /// When the orchestration is not registered; nothing has been changed then, and a program that has it can go on.
-    pub fn replay(&mut self, history: &[HistoryEvent]) -> Result<(), NotRegistered> {
+    /// When this program does not go on with the instance.
+    pub fn replay(&mut self, history: &[HistoryEvent]) -> Result<(), Unfit> {
         if let Some(execution) = &mut self.execution {
             execution.set_replaying(true);
         }
         let mut began = None;
+        let patched = history.iter().any(|event| matches!(event.kind, EventKind::PatchApplied { .. }));
         for (at, event) in history.iter().enumerate() {
             if event.kind == EventKind::OrchestratorStarted {
                 began = Some(event.timestamp);
+                if patched {
+                    self.note_patches(&history[at..]);
+                }
             }
             if let EventKind::ExecutionStarted(started) = &event.kind {
                 let ExecutionStarted { name, version, .. } = &**started;
-                if self.registry.find_orchestration(name, version).is_none() {
-                    return Err(NotRegistered { name: name.clone(), version: version.clone() });
+                let mismatch = self.registry.versions().check(version).err();
+                if let Some(mismatch) = &mismatch
+                    && self.registry.versions().failure_strategy == VersionFailure::Reject
+                {
+                    return Err(mismatch.clone().into());
                 }
-                self.begin(started);
+                if mismatch.is_none() && self.registry.find_orchestration(name, version).is_none() {
+                    return Err(NotRegistered { name: name.clone(), version: version.clone() }.into());
+                }
+                self.begin(started, event.timestamp);
+                self.note_patches(&history[at..]);
                 if let Some(execution) = &mut self.execution {
                     execution.set_replaying(true);
                     // The turn's OrchestratorStarted stands before it.
@@ -94,11 +119,23 @@ impl Session {
                 if terminated_unborn(&history[at..]) {
                     continue;
                 }
+                if let Some(execution) = &mut self.execution {
+                    if let Some(mismatch) = mismatch {
+                        execution.disagreed = true;
+                        execution.fail(mismatch.into());
+                    } else if suspended_unborn(&history[at..]) {
+                        execution.begin_suspended(event);
+                        continue;
+                    }
+                }
             }
             let Some(execution) = &mut self.execution else { continue };
             if execution.disagreed {
                 execution.skip(event);
             } else if let Err(error) = execution.feed(event) {
+                if self.registry.on_nondeterminism() == OnNonDeterminism::Park {
+                    return Err(error.into());
+                }
                 execution.fail_nondeterministic(error);
                 execution.skip(event);
             }
@@ -109,10 +146,56 @@ impl Session {
         Ok(())
     }
 
-    fn begin(&mut self, started: &ExecutionStarted) {
+    fn begin(&mut self, started: &ExecutionStarted, at: Timestamp) {
         let code = self.registry.find_orchestration(&started.name, &started.version).cloned();
-        let started = Rc::new(started.clone());
-        self.execution = Some(Execution::new(self.instance.clone(), started, code, self.max_payload_bytes));
+        let (started, instance) = (Rc::new(started.clone()), self.instance.clone());
+        self.execution = Some(Execution::new(instance, started, code, self.max_payload_bytes, at));
+    }
+
+    /// Lets the code that is replayed know which patches the turn at the front of `history` recorded.
+    fn note_patches(&mut self, history: &[HistoryEvent]) {
+        let Some(execution) = &mut self.execution else { return };
+        let recorded = turn_of(history).filter_map(|event| match &event.kind {
+            EventKind::PatchApplied { id } => Some(id.clone()),
+            _ => None,
+        });
+        execution.context.borrow_mut().patches.recorded = recorded.collect();
+    }
+
+    /// Whether this program takes the turn over `batch`, which it does unless its versions say otherwise.
+    ///
+    /// # Errors
+    /// When it does not: the turn is not to be run.
+    pub fn check(&self, batch: &[TaskMessage]) -> Result<(), Unfit> {
+        let versions = self.registry.versions();
+        if versions.failure_strategy != VersionFailure::Reject {
+            return Ok(());
+        }
+        match self.execution.as_ref().filter(|execution| !execution.ended) {
+            Some(execution) => versions.check(&execution.started.version)?,
+            None => {
+                let begun = batch.iter().enumerate().find_map(|(at, message)| match &message.event.kind {
+                    EventKind::ExecutionStarted(started) => Some((started, &batch[at + 1..])),
+                    _ => None,
+                });
+                // One that is terminated before it begins needs nobody who could run it.
+                if let Some((started, rest)) = begun
+                    && !is_sent(rest, started.execution, is_termination)
+                {
+                    versions.check(&self.version_of(started))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The version under which a start begins.
+    fn version_of(&self, started: &ExecutionStarted) -> SmolStr {
+        match (started.version_inherited, &started.version) {
+            (false, version) if !version.is_empty() => version.clone(),
+            (true, inherited) => self.registry.resolve_version(&started.name, "", inherited),
+            (false, _) => self.registry.resolve_version(&started.name, "", ""),
+        }
     }
 
     /// Whether the execution in this session is over, so that only a new start can wake it.
@@ -148,31 +231,40 @@ impl Session {
                 return;
             }
             // An instance keeps the version that it began with, also when a greater one is registered later.
-            if started.version.is_empty()
-                && let Some(version) = self.registry.greatest_version(&started.name)
-            {
-                started.version = version.clone();
-            }
-            self.begin(started);
+            started.version = self.version_of(started);
+            started.version_inherited = false;
+            self.begin(started, event.timestamp);
             // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
             let now = if started.generation > 0 { now.max(event.timestamp) } else { now };
             open_turn(self.execution.as_ref(), now, turn);
-            let execution = started.execution;
-            let terminates = |later: &TaskMessage| {
-                matches!(later.event.kind, EventKind::ExecutionTerminated { .. })
-                    && later.execution.is_none_or(|wanted| wanted == execution)
-            };
-            if rest.iter().any(terminates) {
+            let (execution, mismatch) = (started.execution, self.registry.versions().check(&started.version));
+            if is_sent(rest, execution, is_termination) {
                 // Terminated before it began: its code never runs.
+                turn.events.push(event);
+                return;
+            }
+            if let (Some(execution), Err(mismatch)) = (&mut self.execution, mismatch) {
+                execution.fail(mismatch.into());
+                turn.events.push(event);
+                return;
+            }
+            if is_sent(rest, execution, is_suspension) {
+                // Suspended before it began: its code waits.
+                if let Some(execution) = &mut self.execution {
+                    execution.begin_suspended(&event);
+                }
                 turn.events.push(event);
                 return;
             }
         } else {
             let current = self.execution.as_ref().filter(|execution| !execution.ended);
             let addressed = current.is_some_and(|execution| {
-                message.execution.is_none_or(|wanted| wanted == execution.started.execution)
+                let answers = |wanted| execution.started.answers_to(wanted, answered_child(&event.kind));
+                message.execution.is_none_or(answers)
             });
-            if !addressed {
+            // A rewind of an instance that has not failed changes nothing.
+            let stray = matches!(event.kind, EventKind::ExecutionRewound { child: Some(_), .. });
+            if !addressed || stray {
                 turn.discarded += 1;
                 return;
             }
@@ -207,7 +299,7 @@ impl Session {
     fn is_known(&self, started: &ExecutionStarted) -> bool {
         self.execution.as_ref().is_some_and(|known| {
             let continues = known.started.generation > started.generation && started.parent.is_some();
-            known.started.execution == started.execution
+            known.started.answers_to(started.execution, Some(i32::MIN))
                 || continues && known.started.parent == started.parent
         })
     }
@@ -233,10 +325,42 @@ fn put_continuation_first(batch: &mut [TaskMessage]) {
     }
 }
 
+/// The events of the turn at the front of `history`.
+fn turn_of(history: &[HistoryEvent]) -> impl Iterator<Item = &HistoryEvent> {
+    history.iter().take_while(|event| event.kind != EventKind::OrchestratorCompleted)
+}
+
 /// Whether the turn at the front of `history`, which begins an execution, also terminates it: its code never ran then.
 fn terminated_unborn(history: &[HistoryEvent]) -> bool {
-    let mut turn = history.iter().take_while(|event| event.kind != EventKind::OrchestratorCompleted);
-    turn.any(|event| matches!(event.kind, EventKind::ExecutionTerminated { .. }))
+    turn_of(history).any(|event| is_termination(&event.kind))
+}
+
+/// Whether the turn at the front of `history`, which begins an execution, also suspends it: its code waited then.
+fn suspended_unborn(history: &[HistoryEvent]) -> bool {
+    turn_of(history).any(|event| is_suspension(&event.kind))
+}
+
+fn is_termination(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::ExecutionTerminated { .. })
+}
+
+fn is_suspension(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::ExecutionSuspended { .. })
+}
+
+/// Whether a message of a kind is among those for `execution`.
+fn is_sent(messages: &[TaskMessage], execution: ExecutionId, kind: fn(&EventKind) -> bool) -> bool {
+    let addressed = |message: &TaskMessage| message.execution.is_none_or(|wanted| wanted == execution);
+    messages.iter().any(|message| kind(&message.event.kind) && addressed(message))
+}
+
+/// The action that a sub-orchestration's result answers.
+fn answered_child(kind: &EventKind) -> Option<i32> {
+    match kind {
+        EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, .. }
+        | EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, .. } => Some(*task_scheduled_id),
+        _ => None,
+    }
 }
 
 /// Begins the turn with `OrchestratorStarted`, once. The clock of an execution never goes back.
@@ -244,199 +368,8 @@ fn open_turn(execution: Option<&Execution>, now: Timestamp, turn: &mut Turn) {
     let Some(execution) = execution else { return };
     if turn.execution.is_none() {
         turn.execution = Some(execution.started.execution);
+        turn.version = execution.started.version.clone();
         let now = now.max(execution.now());
         turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorStarted));
-    }
-}
-
-/// Turns what the code asked for into events and messages, and closes the turn.
-fn emit(instance: &InstanceId, execution: &mut Execution, turn: &mut Turn) {
-    let now = turn.events[0].timestamp;
-    // Nothing is emitted while suspended; what was asked for waits for the resumption.
-    let mut completion = None;
-    if execution.is_terminated() {
-        execution.context.borrow_mut().actions.clear();
-        completion = execution.completion.take();
-    } else if !execution.suspended {
-        emit_actions(instance, execution, now, turn);
-        completion = execution.completion.take();
-    }
-    if let Some(completion) = completion {
-        emit_completion(instance, execution, completion, now, turn);
-    }
-    let mut context = execution.context.borrow_mut();
-    turn.cancelled_timers = context.take_cancelled_timers();
-    turn.ended = execution.ended;
-    turn.cancelled_activities = context.take_cancelled_activities(execution.ended);
-    turn.custom_status = context.custom_status.take();
-    turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorCompleted));
-}
-
-fn emit_actions(instance: &InstanceId, execution: &mut Execution, now: Timestamp, turn: &mut Turn) {
-    let mut context = execution.context.borrow_mut();
-    for action in context.actions.drain(..) {
-        let Some(kind) = action.kind.scheduled_event() else { continue };
-        if is_lock_step(&kind) {
-            execution.locks.get_or_insert_default().note(&kind);
-        }
-        turn.events.push(HistoryEvent { event_id: action.id, timestamp: now, kind });
-        match action.kind {
-            ActionKind::CreateSubOrchestration(created) => {
-                if !created.detached {
-                    execution.children.insert(action.id, created.instance.clone());
-                }
-                turn.messages.push(start_child(instance, &execution.started, action.id, *created, now));
-            }
-            ActionKind::SendEvent { instance, name, input } => {
-                let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace: None });
-                turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
-            }
-            ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
-            for_entity => {
-                let execution = execution.started.execution;
-                turn.messages.extend(entity_message(for_entity, instance, execution, now));
-            }
-        }
-    }
-}
-
-fn start_child(
-    instance: &InstanceId,
-    started: &ExecutionStarted,
-    id: i32,
-    created: SubOrchestrationCreated,
-    now: Timestamp,
-) -> TaskMessage {
-    let parent = (!created.detached).then(|| ParentInstance {
-        instance: instance.clone(),
-        execution: started.execution,
-        task_scheduled_id: id,
-        name: started.name.clone(),
-    });
-    let mut tags = started.tags.clone();
-    tags.extend(created.tags);
-    let child = ExecutionStarted {
-        name: created.name,
-        version: created.version,
-        input: created.input,
-        execution: created.execution,
-        parent,
-        tags,
-        scheduled_start: None,
-        generation: 0,
-        carried_events: Vec::new(),
-        trace: created.trace,
-    };
-    TaskMessage {
-        instance: created.instance,
-        execution: Some(created.execution),
-        event: HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(child))),
-        origin: Origin::Local,
-    }
-}
-
-fn emit_completion(
-    instance: &InstanceId,
-    execution: &mut Execution,
-    completion: Completion,
-    now: Timestamp,
-    turn: &mut Turn,
-) {
-    let event_id = {
-        let mut context = execution.context.borrow_mut();
-        context.next_id += 1;
-        context.next_id - 1
-    };
-    let started = execution.started.clone();
-    if let Some(locks) = &mut execution.locks {
-        turn.messages.extend(locks.free_all(instance, started.execution, now));
-    }
-    let (status, output, failure, outcome) = match completion {
-        Completion::Completed(output) => {
-            (OrchestrationStatus::Completed, Some(output.clone()), None, Ok(output))
-        }
-        Completion::Failed(failure) => {
-            (OrchestrationStatus::Failed, None, Some(failure.clone()), Err(failure))
-        }
-        Completion::Terminated(reason) => {
-            terminate_children(execution, &reason, now, turn);
-            let failure = Box::new(FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable());
-            (OrchestrationStatus::Terminated, None, None, Err(failure))
-        }
-        Completion::ContinueAsNew { input, version, preserve_events } => {
-            let next = next_execution(execution, input.clone(), version, preserve_events);
-            let id = next.execution;
-            let start = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next)));
-            let forwarded = std::mem::take(&mut execution.forwarded);
-            let events = std::iter::once(start).chain(forwarded);
-            turn.messages.extend(events.map(|event| to_self(instance, id, event)));
-            turn.events.push(HistoryEvent {
-                event_id,
-                timestamp: now,
-                kind: EventKind::ContinueAsNew { input },
-            });
-            execution.ended = true;
-            return;
-        }
-    };
-    turn.messages.extend(started.parent.as_ref().map(|parent| to_parent(parent, now, outcome)));
-    let kind = EventKind::ExecutionCompleted { status, output, failure };
-    turn.events.push(HistoryEvent { event_id, timestamp: now, kind });
-    execution.ended = true;
-}
-
-fn terminate_children(execution: &mut Execution, reason: &SmolStr, now: Timestamp, turn: &mut Turn) {
-    if !execution.terminated_recursively {
-        return;
-    }
-    for child in std::mem::take(&mut execution.children).into_values() {
-        let kind = EventKind::ExecutionTerminated { reason: reason.clone(), recurse: true };
-        let event = HistoryEvent::message(now, kind);
-        turn.messages.push(TaskMessage { instance: child, execution: None, event, origin: Origin::Local });
-    }
-}
-
-fn next_execution(
-    execution: &Execution,
-    input: Payload,
-    version: Option<SmolStr>,
-    preserve_events: bool,
-) -> ExecutionStarted {
-    let unconsumed = execution.context.borrow_mut().inbox.take_unconsumed();
-    let started = &execution.started;
-    ExecutionStarted {
-        name: started.name.clone(),
-        version: version.unwrap_or_else(|| started.version.clone()),
-        input,
-        execution: started.execution.derive("next", 0),
-        parent: started.parent.clone(),
-        tags: started.tags.clone(),
-        scheduled_start: None,
-        generation: started.generation.saturating_add(1),
-        carried_events: if preserve_events { unconsumed } else { Vec::new() },
-        trace: started.trace.clone(),
-    }
-}
-
-fn to_self(instance: &InstanceId, execution: ExecutionId, event: HistoryEvent) -> TaskMessage {
-    TaskMessage { instance: instance.clone(), execution: Some(execution), event, origin: Origin::Local }
-}
-
-/// The result of a child for whoever awaits it.
-fn to_parent(
-    parent: &ParentInstance,
-    now: Timestamp,
-    outcome: Result<Payload, Box<FailureDetails>>,
-) -> TaskMessage {
-    let task_scheduled_id = parent.task_scheduled_id;
-    let kind = match outcome {
-        Ok(result) => EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, result },
-        Err(failure) => EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, failure },
-    };
-    TaskMessage {
-        instance: parent.instance.clone(),
-        execution: Some(parent.execution),
-        event: HistoryEvent { event_id: NO_EVENT_ID, timestamp: now, kind },
-        origin: Origin::Local,
     }
 }

@@ -106,7 +106,7 @@ fn explicit_ids_and_versions_are_used_and_unusable_ids_fail_the_call() {
             let options = |id: &str| SubOrchestrationOptions {
                 instance_id: Some(id.to_owned()),
                 version: Some("2".to_owned()),
-                retry: None,
+                ..Default::default()
             };
             let (good, bad) = join!(
                 ctx.call_orchestration_with(CHILD, 1, options("child-a")),

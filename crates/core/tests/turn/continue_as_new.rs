@@ -256,19 +256,35 @@ fn the_next_execution_may_have_another_version() {
 
 #[test]
 fn a_version_that_is_not_registered_fails_the_next_execution() {
-    let run = scenario(
-        code(|ctx: OrchestrationContext, (): ()| async move {
-            let options = ContinueAsNewOptions { version: Some("9".to_owned()), ..Default::default() };
-            ctx.continue_as_new_with(&(), options)?;
-            Ok(())
-        }),
-        |run| {
-            run.start(());
-            run.next_generation([]);
-        },
-    );
+    let code = |ctx: OrchestrationContext, (): ()| async move {
+        let options = ContinueAsNewOptions { version: Some("9".to_owned()), ..Default::default() };
+        ctx.continue_as_new_with(&(), options)
+    };
+    let mut registry = Registry::default();
+    orchestration(TEST, code).version("1").register(&mut registry).unwrap();
+    let run = scenario(registry, |run| {
+        run.start(());
+        run.next_generation([]);
+    });
     assert_eq!(run.failure().error_type, "OrchestrationNotRegistered");
     assert!(run.failure().message.contains("version '9'"), "{}", run.failure());
+}
+
+#[test]
+fn the_instance_keeps_the_time_of_its_creation() {
+    let run = scenario(goes_on(true), |run| {
+        run.start(1);
+        for _ in 0..2 {
+            run.send([raised("go", ())]);
+            run.next_generation([]);
+        }
+    });
+    let EventKind::ExecutionStarted(first) = &run.turns[0].events[1].kind else { panic!("no start") };
+    assert_eq!(first.created_at, None);
+    let created = run.turns[0].events[1].timestamp;
+    let EventKind::ExecutionStarted(last) = &run.history[1].kind else { panic!("no start") };
+    assert_eq!((last.created_at, last.generation), (Some(created), 2));
+    assert!(run.history[1].timestamp > created);
 }
 
 #[test]

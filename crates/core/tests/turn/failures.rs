@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use steadfast_core::model::{ActivityName, OrchestrationContext, Registry};
-use steadfast_core::turn::Session;
+use steadfast_core::turn::{NotRegistered, Session, Unfit};
 use steadfast_core::{Error, OrchestrationStatus, Result};
 
 use crate::support::{MAX_PAYLOAD, TEST, code, done, failed, instance, raised, scenario};
@@ -184,7 +184,8 @@ fn a_name_that_is_not_registered_fails_the_instance_and_replaying_it_is_a_typed_
     );
     let mut session = Session::new(Arc::new(Registry::default()), instance(), MAX_PAYLOAD);
     let error = session.replay(&live.history).unwrap_err();
-    assert_eq!((error.name.as_str(), error.version.as_str()), (TEST, ""));
+    let missing = NotRegistered { name: TEST.into(), version: "".into() };
+    assert_eq!(error, Unfit::NotRegistered(missing));
     assert!(session.is_over(), "nothing was begun");
 }
 

@@ -268,7 +268,7 @@ fn a_difference_is_only_reported_when_the_instance_wakes() {
 fn replay(
     registry: &Arc<Registry>,
     pieces: &[&[HistoryEvent]],
-) -> Result<Session, steadfast_core::turn::NotRegistered> {
+) -> Result<Session, steadfast_core::turn::Unfit> {
     let mut session = Session::new(registry.clone(), instance(), MAX_PAYLOAD);
     for piece in pieces {
         session.replay(piece)?;

@@ -212,3 +212,30 @@ fn code_that_was_wrong_while_suspended_fails_when_resumed() {
     );
     assert_eq!(run.failure().message, "broken");
 }
+
+/// Each generation ends in the turn in which it begins.
+#[test]
+fn suspending_an_instance_whose_every_generation_ends_at_once_stops_it() {
+    let run = scenario(
+        code(|ctx: OrchestrationContext, n: u32| async move {
+            ctx.continue_as_new(&(n + 1))?;
+            Ok(())
+        }),
+        |run| {
+            run.start(0);
+            run.next_generation([suspended()]);
+            run.expect([]);
+            assert!(!run.is_over());
+            run.send([raised("noise", ())]);
+            run.expect([]);
+            run.send([resumed()]);
+            run.expect(["next #0 2"]);
+            run.next_generation([suspended(), raised("noise", ()), resumed()]);
+            run.expect(["next #0 3"]);
+        },
+    );
+    assert_eq!(
+        run.story(),
+        ["started 2", "ExecutionSuspended", "raised noise null", "ExecutionResumed", "next #0 3"]
+    );
+}

@@ -12,11 +12,12 @@ use std::sync::{Arc, Weak};
 
 use serde::Serialize;
 use smol_str::{SmolStr, format_smolstr};
+use steadfast_core::failure::bounded_reason;
 use steadfast_core::model::{OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
     EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, InstanceState, Origin, Payload,
-    TaskMessage, Timestamp, TraceContext,
+    TaskMessage, Timestamp, TraceContext, check_tags,
 };
 use steadfast_store::Store;
 use tokio::sync::oneshot;
@@ -57,9 +58,11 @@ pub struct StartOptions {
     /// The instance's id; a new one is made when absent. An id of an instance that has ended may be used again, and
     /// begins a new execution.
     pub instance_id: Option<String>,
-    /// The orchestration's version; that of the handle when absent.
+    /// The orchestration's version; that of the handle when absent. When that is none either, it is the hub's default
+    /// ([`steadfast_core::VersionOptions::default_version`]) or the greatest that is registered; [`Run::version`] tells.
     pub version: Option<String>,
-    /// Tags, visible in the instance's state and inherited by its sub-orchestrations.
+    /// Tags, visible in the instance's state and inherited by its sub-orchestrations; see
+    /// [`steadfast_core::check_tags`] for what they may be.
     pub tags: BTreeMap<String, String>,
     /// Not to begin before this moment; until then the instance is pending.
     pub scheduled_start: Option<Timestamp>,
@@ -102,6 +105,7 @@ impl Client {
     ) -> Result<Run<H::Output>, ClientError> {
         let version = options.version.as_deref().map_or_else(|| orchestration.version(), SmolStr::from);
         let name = orchestration.name();
+        let version = self.shared.registry.resolve_version(&name, &version, "");
         if self.shared.registry.find_orchestration(&name, &version).is_none() {
             let registered = self.shared.registry.orchestration_names().join(", ");
             return Err(ClientError::UnknownOrchestration { name, version, registered });
@@ -109,7 +113,7 @@ impl Client {
         let input = self.encode(&input)?;
         let (watch, end) = oneshot::channel();
         let started = self.submit_start(name, version, input, None, options, Some(watch)).await?;
-        Ok(Run::new(self.clone(), started.instance, end))
+        Ok(Run::new(self.clone(), started, end))
     }
 
     async fn submit_start(
@@ -126,8 +130,10 @@ impl Client {
             None => (InstanceId::from_trusted(format_smolstr!("{}", Uuid::now_v7().as_simple())), true),
         };
         let execution = ExecutionId::new(Uuid::now_v7());
+        let tags = options.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        check_tags(&tags)?;
         let started = ExecutionStarted {
-            tags: options.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            tags,
             scheduled_start: options.scheduled_start,
             trace: trace.map(Box::new),
             ..ExecutionStarted::new(name, version.clone(), input, execution)
@@ -159,7 +165,7 @@ impl Client {
     /// # Errors
     /// When there is no such instance or it has ended.
     pub async fn terminate(&self, instance: &str, reason: &str, recurse: bool) -> Result<(), ClientError> {
-        self.send(instance, EventKind::ExecutionTerminated { reason: reason.into(), recurse }).await
+        self.send(instance, EventKind::ExecutionTerminated { reason: bounded_reason(reason), recurse }).await
     }
 
     /// Lets an instance emit nothing until it is resumed. What arrives meanwhile is kept, in order.
@@ -167,7 +173,7 @@ impl Client {
     /// # Errors
     /// When there is no such instance or it has ended.
     pub async fn suspend(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
-        self.send(instance, EventKind::ExecutionSuspended { reason: reason.into() }).await
+        self.send(instance, EventKind::ExecutionSuspended { reason: bounded_reason(reason) }).await
     }
 
     /// Lets a suspended instance go on.
@@ -175,7 +181,7 @@ impl Client {
     /// # Errors
     /// When there is no such instance or it has ended.
     pub async fn resume(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
-        self.send(instance, EventKind::ExecutionResumed { reason: reason.into() }).await
+        self.send(instance, EventKind::ExecutionResumed { reason: bounded_reason(reason) }).await
     }
 
     /// Removes an instance that has ended, with its history.

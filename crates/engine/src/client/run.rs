@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
 use steadfast_core::failure::kinds;
-use steadfast_core::{FailureDetails, InstanceId, InstanceState, OrchestrationStatus, Payload};
+use steadfast_core::{ExecutionId, FailureDetails, InstanceId, InstanceState, OrchestrationStatus, Payload};
 use tokio::sync::oneshot;
 
-use super::Client;
+use super::{Client, Started};
 use crate::error::ClientError;
 use crate::partition::{CallError, WaitFor};
 
@@ -21,19 +22,33 @@ type EndWatch = oneshot::Receiver<Result<Option<Arc<InstanceState>>, CallError>>
 pub struct Run<O> {
     client: Client,
     instance: InstanceId,
+    execution: ExecutionId,
+    version: SmolStr,
     /// Told at the end of the instance; taken by the first who waits for it.
     end: Mutex<Option<EndWatch>>,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> Run<O> {
-    pub(super) fn new(client: Client, instance: InstanceId, end: EndWatch) -> Self {
-        Self { client, instance, end: Mutex::new(Some(end)), output: PhantomData }
+    pub(super) fn new(client: Client, started: Started, end: EndWatch) -> Self {
+        let Started { instance, execution, version } = started;
+        Self { client, instance, execution, version, end: Mutex::new(Some(end)), output: PhantomData }
     }
 
     /// The instance's id.
     pub fn id(&self) -> &InstanceId {
         &self.instance
+    }
+
+    /// The execution that was started. Continuing as new and rewinding begin others.
+    pub fn execution(&self) -> ExecutionId {
+        self.execution
+    }
+
+    /// The version under which the instance was started, empty for none: the one asked for, that of the handle, the hub's
+    /// default, or the greatest that is registered.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The instance's state now.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use steadfast_core::model::{DuplicateRegistration, Register, Registry};
+use steadfast_core::VersionOptions;
+use steadfast_core::model::{DuplicateRegistration, OnNonDeterminism, Register, Registry};
 use steadfast_store::{CodedStore, StorageCodec, Store, StoreError};
 
 use super::threads::HubThreads;
@@ -46,6 +47,19 @@ impl HubBuilder {
         if let Err(duplicate) = code.register(&mut self.registry) {
             self.duplicate.get_or_insert(duplicate);
         }
+        self
+    }
+
+    /// Which versions of instances this process takes, and under which version those begin that are started without
+    /// one. Without a call it takes all.
+    pub fn versions(mut self, versions: VersionOptions) -> Self {
+        self.registry.set_versions(versions);
+        self
+    }
+
+    /// What becomes of an instance whose code turns out to disagree with its history. Without a call it fails.
+    pub fn on_nondeterminism(mut self, what: OnNonDeterminism) -> Self {
+        self.registry.set_on_nondeterminism(what);
         self
     }
 

@@ -136,7 +136,8 @@ impl Dispatcher {
         if task.options.as_deref().is_some_and(Deadlines::concern) {
             reports.began(task.id);
         }
-        let Some(code) = self.registry.find_activity(&task.name, &task.version) else {
+        let Some(code) = self.registry.find_activity_for(&task.name, &task.version, &task.instance_version)
+        else {
             let problem = format!("no activity is registered as '{}' version '{}'", task.name, task.version);
             let failure = FailureDetails::new(kinds::ACTIVITY_NOT_REGISTERED, problem).non_retriable();
             return Box::pin(std::future::ready(Err(failure)));

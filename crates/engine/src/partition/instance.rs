@@ -49,18 +49,17 @@ impl InstanceActor {
     fn run(&mut self, request: TurnRequest) -> Result<Turn, (Vec<TaskMessage>, ParkReason)> {
         if let SessionSource::Replay { .. } = &request.session {
             let history = bridge::replayed_events(&self.instance, &request.session);
-            let replayed =
-                history.map_err(|error| ParkReason::Damaged(error.to_string())).and_then(|history| {
-                    self.session.replay(&history).map_err(|missing| ParkReason::NotRegistered {
-                        name: missing.name,
-                        version: missing.version,
-                    })
-                });
+            let replayed = history
+                .map_err(|error| ParkReason::Damaged(error.to_string()))
+                .and_then(|history| self.session.replay(&history).map_err(ParkReason::from));
             if let Err(reason) = replayed {
                 return Err((request.batch, reason));
             }
         }
-        Ok(self.session.turn(request.batch, request.now))
+        match self.session.check(&request.batch) {
+            Ok(()) => Ok(self.session.turn(request.batch, request.now)),
+            Err(unfit) => Err((request.batch, unfit.into())),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ impl Activities {
     pub(super) fn run(&mut self, registry: &Registry, partition: PartitionId, task: &Arc<ActivityTask>) {
         let context = ActivityContext::new(task.clone(), None);
         *self.runs.entry(context.idempotency_key()).or_default() += 1;
-        let outcome = match registry.find_activity(&task.name, &task.version) {
+        let outcome = match registry.find_activity_for(&task.name, &task.version, &task.instance_version) {
             Some(code) => catch_unwind(AssertUnwindSafe(|| finish(code(context, &task.input))))
                 .unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic))),
             None => {

@@ -30,7 +30,7 @@ pub(super) enum Gate {
 
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
-    Start { started: ExecutionStarted, delay: Option<Duration>, fresh_id: bool },
+    Start { started: Box<ExecutionStarted>, delay: Option<Duration>, fresh_id: bool },
     Message(EventKind),
     Purge,
 }
@@ -84,7 +84,7 @@ impl Client {
         delay: Option<Duration>,
     ) -> Request {
         let execution = ExecutionId::new(Uuid::from_u128(0x5afe_0000 + self.calls.len() as u128));
-        let started = ExecutionStarted::new(name.into(), "".into(), input, execution);
+        let started = Box::new(ExecutionStarted::new(name.into(), "".into(), input, execution));
         // An id that only one call ever uses may skip the look-up, as one made by the runtime does.
         let fresh_id = instance.starts_with("fresh-");
         self.plan(instance, Wanted::Start { started, delay, fresh_id })
@@ -146,7 +146,7 @@ impl Client {
                 if let Some(delay) = delay {
                     started.scheduled_start.get_or_insert(now.after(*delay));
                 }
-                let kind = EventKind::ExecutionStarted(Box::new(started.clone()));
+                let kind = EventKind::ExecutionStarted(started.clone());
                 (kind, *fresh_id && call.attempts == 1)
             }
             Wanted::Message(kind) => (kind.clone(), false),

@@ -133,9 +133,8 @@ impl Node {
             }
         };
         let history = bridge::replayed_events(&instance, &session)?;
-        let replayed = resumed.replay(&history);
-        if let Err(missing) = replayed {
-            let reason = ParkReason::NotRegistered { name: missing.name, version: missing.version };
+        if let Err(unfit) = resumed.replay(&history).and_then(|()| resumed.check(&batch)) {
+            let reason = ParkReason::from(unfit);
             self.sessions.insert(instance.clone(), resumed);
             self.partition.on_parked(&instance, batch, reason);
             self.touched();

@@ -1,0 +1,215 @@
+//! What a turn emits: the actions of its code, as events and messages, and its end.
+
+use smol_str::SmolStr;
+
+use super::entities::entity_message;
+use super::execution::{Execution, is_lock_step};
+use super::session::Turn;
+use crate::action::{ActionKind, Completion};
+use crate::event::{
+    EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance, SubOrchestrationCreated,
+};
+use crate::failure::{FailureDetails, kinds};
+use crate::ids::{ExecutionId, InstanceId};
+use crate::message::{Origin, TaskMessage};
+use crate::payload::Payload;
+use crate::state::OrchestrationStatus;
+use crate::time::Timestamp;
+
+/// Turns what the code asked for into events and messages, and closes the turn.
+pub(super) fn emit(instance: &InstanceId, execution: &mut Execution, turn: &mut Turn) {
+    let now = turn.events[0].timestamp;
+    // Not even a suspension holds these back: what the code does next depends on them.
+    for id in execution.context.borrow_mut().patches.taken.drain(..) {
+        turn.events.push(HistoryEvent::message(now, EventKind::PatchApplied { id }));
+    }
+    // Nothing is emitted while suspended; what was asked for waits for the resumption.
+    let mut completion = None;
+    if execution.is_terminated() {
+        execution.context.borrow_mut().actions.clear();
+        completion = execution.completion.take();
+    } else if !execution.suspended {
+        emit_actions(instance, execution, now, turn);
+        completion = execution.completion.take();
+    }
+    if let Some(completion) = completion {
+        emit_completion(instance, execution, completion, now, turn);
+    }
+    let mut context = execution.context.borrow_mut();
+    turn.cancelled_timers = context.take_cancelled_timers();
+    turn.ended = execution.ended;
+    turn.cancelled_activities = context.take_cancelled_activities(execution.ended);
+    turn.custom_status = context.custom_status.take();
+    turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorCompleted));
+}
+
+fn emit_actions(instance: &InstanceId, execution: &mut Execution, now: Timestamp, turn: &mut Turn) {
+    let mut context = execution.context.borrow_mut();
+    for action in context.actions.drain(..) {
+        let Some(kind) = action.kind.scheduled_event() else { continue };
+        if is_lock_step(&kind) {
+            execution.locks.get_or_insert_default().note(&kind);
+        }
+        turn.events.push(HistoryEvent { event_id: action.id, timestamp: now, kind });
+        match action.kind {
+            ActionKind::CreateSubOrchestration(created) => {
+                if !created.detached {
+                    execution.children.insert(action.id, created.instance.clone());
+                }
+                turn.messages.push(start_child(instance, &execution.started, action.id, *created, now));
+            }
+            ActionKind::SendEvent { instance, name, input } => {
+                let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace: None });
+                turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
+            }
+            ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
+            for_entity => {
+                let execution = execution.started.execution;
+                turn.messages.extend(entity_message(for_entity, instance, execution, now));
+            }
+        }
+    }
+}
+
+fn start_child(
+    instance: &InstanceId,
+    started: &ExecutionStarted,
+    id: i32,
+    created: SubOrchestrationCreated,
+    now: Timestamp,
+) -> TaskMessage {
+    let parent = (!created.detached).then(|| ParentInstance {
+        instance: instance.clone(),
+        execution: started.execution,
+        task_scheduled_id: id,
+        name: started.name.clone(),
+    });
+    let (child, execution) = (created.instance.clone(), created.execution);
+    let start = child_start(started, created, parent);
+    let event = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(start)));
+    TaskMessage { instance: child, execution: Some(execution), event, origin: Origin::Local }
+}
+
+/// How a child of the execution `started` begins.
+pub(crate) fn child_start(
+    started: &ExecutionStarted,
+    created: SubOrchestrationCreated,
+    parent: Option<ParentInstance>,
+) -> ExecutionStarted {
+    let mut tags = started.tags.clone();
+    tags.extend(created.tags);
+    let version_inherited = created.version.is_empty();
+    let version = if version_inherited { started.version.clone() } else { created.version };
+    let start = ExecutionStarted::new(created.name, version, created.input, created.execution);
+    ExecutionStarted { parent, tags, trace: created.trace, version_inherited, ..start }
+}
+
+fn emit_completion(
+    instance: &InstanceId,
+    execution: &mut Execution,
+    completion: Completion,
+    now: Timestamp,
+    turn: &mut Turn,
+) {
+    let event_id = {
+        let mut context = execution.context.borrow_mut();
+        context.next_id += 1;
+        context.next_id - 1
+    };
+    let started = execution.started.clone();
+    if let Some(locks) = &mut execution.locks {
+        turn.messages.extend(locks.free_all(instance, started.execution, now));
+    }
+    let (status, output, failure, outcome) = match completion {
+        Completion::Completed(output) => {
+            (OrchestrationStatus::Completed, Some(output.clone()), None, Ok(output))
+        }
+        Completion::Failed(failure) => {
+            (OrchestrationStatus::Failed, None, Some(failure.clone()), Err(failure))
+        }
+        Completion::Terminated(reason) => {
+            terminate_children(execution, &reason, now, turn);
+            let failure = Box::new(FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable());
+            (OrchestrationStatus::Terminated, None, None, Err(failure))
+        }
+        Completion::ContinueAsNew { input, version, preserve_events } => {
+            let next = next_execution(execution, input.clone(), version, preserve_events);
+            let id = next.execution;
+            let start = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next)));
+            let forwarded = std::mem::take(&mut execution.forwarded);
+            let events = std::iter::once(start).chain(forwarded);
+            turn.messages.extend(events.map(|event| to_self(instance, id, event)));
+            turn.events.push(HistoryEvent {
+                event_id,
+                timestamp: now,
+                kind: EventKind::ContinueAsNew { input },
+            });
+            execution.ended = true;
+            return;
+        }
+    };
+    turn.messages.extend(started.parent.as_ref().map(|parent| to_parent(parent, now, outcome)));
+    let kind = EventKind::ExecutionCompleted { status, output, failure };
+    turn.events.push(HistoryEvent { event_id, timestamp: now, kind });
+    execution.ended = true;
+}
+
+fn terminate_children(execution: &mut Execution, reason: &SmolStr, now: Timestamp, turn: &mut Turn) {
+    if !execution.terminated_recursively {
+        return;
+    }
+    for child in std::mem::take(&mut execution.children).into_values() {
+        let kind = EventKind::ExecutionTerminated { reason: reason.clone(), recurse: true };
+        let event = HistoryEvent::message(now, kind);
+        turn.messages.push(TaskMessage { instance: child, execution: None, event, origin: Origin::Local });
+    }
+}
+
+fn next_execution(
+    execution: &Execution,
+    input: Payload,
+    version: Option<SmolStr>,
+    preserve_events: bool,
+) -> ExecutionStarted {
+    let unconsumed = execution.context.borrow_mut().inbox.take_unconsumed();
+    let started = &execution.started;
+    ExecutionStarted {
+        name: started.name.clone(),
+        version: version.unwrap_or_else(|| started.version.clone()),
+        input,
+        execution: started.execution.derive("next", 0),
+        parent: started.parent.clone(),
+        tags: started.tags.clone(),
+        scheduled_start: None,
+        generation: started.generation.saturating_add(1),
+        carried_events: if preserve_events { unconsumed } else { Vec::new() },
+        trace: started.trace.clone(),
+        version_inherited: false,
+        incarnation: started.incarnation,
+        created_at: Some(execution.created_at),
+        predecessors: Vec::new(),
+    }
+}
+
+fn to_self(instance: &InstanceId, execution: ExecutionId, event: HistoryEvent) -> TaskMessage {
+    TaskMessage { instance: instance.clone(), execution: Some(execution), event, origin: Origin::Local }
+}
+
+/// The result of a child for whoever awaits it.
+pub(crate) fn to_parent(
+    parent: &ParentInstance,
+    now: Timestamp,
+    outcome: Result<Payload, Box<FailureDetails>>,
+) -> TaskMessage {
+    let task_scheduled_id = parent.task_scheduled_id;
+    let kind = match outcome {
+        Ok(result) => EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, result },
+        Err(failure) => EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, failure },
+    };
+    TaskMessage {
+        instance: parent.instance.clone(),
+        execution: Some(parent.execution),
+        event: HistoryEvent { event_id: NO_EVENT_ID, timestamp: now, kind },
+        origin: Origin::Local,
+    }
+}
