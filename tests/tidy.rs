@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("steadfast-store-sled", &["steadfast-core", "steadfast-store"]),
     ("steadfast-engine", &["steadfast-core", "steadfast-store"]),
     ("steadfast-server", &["steadfast-core", "steadfast-store", "steadfast-store-sled", "steadfast-engine"]),
+    ("steadfast-grpc", &["steadfast-core", "steadfast-engine"]),
     ("steadfast-testkit", &["steadfast-core", "steadfast-store", "steadfast-engine"]),
     (
         "steadfast",
@@ -34,7 +35,9 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("actix", &["steadfast-engine"]),
     ("sled", &["steadfast-store-sled"]),
     ("bincode", &["steadfast-core"]),
-    ("tokio", &["steadfast-engine", "steadfast-server", "steadfast-testkit"]),
+    ("tokio", &["steadfast-engine", "steadfast-grpc", "steadfast-server", "steadfast-testkit"]),
+    ("tonic", &["steadfast-grpc"]),
+    ("prost", &["steadfast-grpc"]),
     ("clap", &["steadfast-server"]),
 ];
 

@@ -1,0 +1,28 @@
+//! Conversions between the messages of the protocol and the core's vocabulary, and nothing else.
+//!
+//! What comes from outside is checked: it is converted, or a [`WireError`] says what is wrong with it. What goes out
+//! always can. Texts that mean "nothing" in the core, such as an empty version, are absent fields outside.
+//!
+//! The protocol has no words for some things that only Rust programs can ask for: detached children, priorities and
+//! timeouts of activities, traces of events, what came before a rewind. They are lost on the way out, and never come in.
+
+mod actions;
+mod activities;
+mod entities;
+mod error;
+mod failure;
+mod history;
+mod scalars;
+mod state;
+
+pub use actions::{TurnAnswer, turn_answer};
+pub use activities::{activity_outcome, activity_request};
+pub use entities::{entity_id, operation_request};
+pub use error::WireError;
+pub use failure::{failure_from_wire, failure_to_wire};
+pub use history::{HistoryWriter, Whose, event_from_wire, history_from_wire, history_to_wire};
+pub use scalars::{
+    MAX_ID_CHARACTERS, execution_id, new_instance_id, optional_payload, payload, payload_to_wire, tags,
+    tags_to_wire, timestamp, timestamp_to_wire, trace, trace_to_wire,
+};
+pub use state::{orchestration_state, status, status_to_wire, statuses};

@@ -1,0 +1,85 @@
+//! Statuses, and what is known of an instance without its history.
+
+use steadfast_core::{InstanceState, OrchestrationStatus};
+
+use super::error::WireError;
+use super::failure::failure_to_wire;
+use super::scalars::{payload_to_wire, reason_to_wire, tags_to_wire, text_to_wire, timestamp_to_wire};
+use crate::wire;
+
+/// A status.
+///
+/// # Errors
+/// [`WireError::UnknownValue`].
+pub fn status(value: i32, field: &'static str) -> Result<OrchestrationStatus, WireError> {
+    use wire::OrchestrationStatus as Wire;
+    let status = Wire::try_from(value).map_err(|_| WireError::UnknownValue { field, value })?;
+    Ok(match status {
+        Wire::Running => OrchestrationStatus::Running,
+        Wire::Completed => OrchestrationStatus::Completed,
+        Wire::ContinuedAsNew => OrchestrationStatus::ContinuedAsNew,
+        Wire::Failed => OrchestrationStatus::Failed,
+        Wire::Canceled => OrchestrationStatus::Canceled,
+        Wire::Terminated => OrchestrationStatus::Terminated,
+        Wire::Pending => OrchestrationStatus::Pending,
+        Wire::Suspended => OrchestrationStatus::Suspended,
+    })
+}
+
+/// Statuses, of a filter for example.
+///
+/// # Errors
+/// [`WireError::UnknownValue`].
+pub fn statuses(values: &[i32], field: &'static str) -> Result<Vec<OrchestrationStatus>, WireError> {
+    values.iter().map(|value| status(*value, field)).collect()
+}
+
+/// A status on its way out.
+pub fn status_to_wire(status: OrchestrationStatus) -> wire::OrchestrationStatus {
+    use wire::OrchestrationStatus as Wire;
+    match status {
+        OrchestrationStatus::Running => Wire::Running,
+        OrchestrationStatus::Completed => Wire::Completed,
+        OrchestrationStatus::ContinuedAsNew => Wire::ContinuedAsNew,
+        OrchestrationStatus::Failed => Wire::Failed,
+        OrchestrationStatus::Canceled => Wire::Canceled,
+        OrchestrationStatus::Terminated => Wire::Terminated,
+        OrchestrationStatus::Pending => Wire::Pending,
+        OrchestrationStatus::Suspended => Wire::Suspended,
+    }
+}
+
+/// What a client is told of an instance; without its input and output if they are not asked for.
+///
+/// An instance between two executions is running to its clients. One that was terminated has the reason as its output,
+/// which is how SDKs give a reason. Failures are only shown of instances that failed, because SDKs take their presence
+/// for a failure.
+pub fn orchestration_state(state: &InstanceState, inputs_and_outputs: bool) -> wire::OrchestrationState {
+    let status = match state.status {
+        OrchestrationStatus::ContinuedAsNew => OrchestrationStatus::Running,
+        status => status,
+    };
+    let output = match &state.output {
+        Some(output) => payload_to_wire(output),
+        None if status == OrchestrationStatus::Terminated => state.reason.as_deref().and_then(reason_to_wire),
+        None => None,
+    };
+    let failure = state.failure.as_deref().filter(|_| status == OrchestrationStatus::Failed);
+    wire::OrchestrationState {
+        instance_id: state.instance.to_string(),
+        name: state.name.to_string(),
+        version: text_to_wire(&state.version),
+        orchestration_status: status_to_wire(status).into(),
+        scheduled_start_timestamp: state.scheduled_start.map(timestamp_to_wire),
+        created_timestamp: Some(timestamp_to_wire(state.created_at)),
+        last_updated_timestamp: Some(timestamp_to_wire(state.updated_at)),
+        input: payload_to_wire(&state.input).filter(|_| inputs_and_outputs),
+        output: output.filter(|_| inputs_and_outputs),
+        custom_status: state.custom_status.as_ref().map(ToString::to_string),
+        failure_details: failure.map(failure_to_wire),
+        execution_id: Some(state.execution.to_string()),
+        completed_timestamp: state.completed_at.map(timestamp_to_wire),
+        parent_instance_id: state.parent.as_ref().map(|parent| parent.instance.to_string()),
+        tags: tags_to_wire(&state.tags),
+    }
+}

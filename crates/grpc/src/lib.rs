@@ -1,0 +1,8 @@
+//! The Durable Task gRPC protocol: the messages that the SDKs of other languages exchange with a task hub, their
+//! conversions to and from the core's vocabulary, and `TaskHubSidecarService` on tonic over the engine's client.
+//!
+//! Wire types stop here: no other crate sees them. This crate must not know how a hub is configured, which store it
+//! runs on, or how a turn is taken.
+
+pub mod convert;
+pub mod wire;

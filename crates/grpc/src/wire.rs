@@ -1,0 +1,9 @@
+//! The protocol's messages, its service and its client, compiled from the files in `proto/`.
+
+// Code that others generate is not held to our lints.
+#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+
+include!(concat!(env!("OUT_DIR"), "/_.rs"));
+
+/// All messages and the service as an encoded `google.protobuf.FileDescriptorSet`.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
