@@ -322,11 +322,17 @@ mod hub;
 
 pub use hub::TaskHub;
 pub use steadfast_core::dispatch::{ActivityLimit, RateLimit};
+pub use steadfast_core::entity::{
+    EntityCaller, EntityId, EntityLock, EntityLockRequest, EntityOperation, EntityOwner, EntityState,
+    EntityUnlock,
+};
 pub use steadfast_core::model::{
     ActivityContext, ActivityDefinition, ActivityHandle, ActivityName, CallOptions, CancelReason, Cancelled,
-    ContinueAsNewOptions, DuplicateRegistration, EventFuture, OnNonDeterminism, OrchestrationContext,
-    OrchestrationDefinition, OrchestrationHandle, OrchestrationName, Register, Registry, RetryPolicy,
-    SubOrchestrationOptions, TaskFuture, TimerFuture, activity, orchestration,
+    ContinueAsNewOptions, CriticalSection, DuplicateRegistration, EntityCall, EntityContext,
+    EntityDefinition, EntityFuture, EntityStartOptions, EventFuture, IntoEntityId, LockFuture,
+    OnNonDeterminism, OrchestrationContext, OrchestrationDefinition, OrchestrationHandle, OrchestrationName,
+    Register, Registry, RetryPolicy, SubOrchestrationOptions, TaskFuture, TimerFuture, activity, entity,
+    orchestration,
 };
 pub use steadfast_core::{
     Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, InstanceId, InstanceState,
@@ -335,17 +341,18 @@ pub use steadfast_core::{
     VersionMismatch, VersionOptions, check_tags, compare_versions, failure, history_json, scaling,
 };
 pub use steadfast_engine::{
-    ActivityProgress, ActivityState, Client, ClientError, Clock, Hub, HubBuilder, HubError, HubOptions,
-    ListQuery, Page, RawClient, Run, StartOptions, Started, SystemClock,
+    ActivityProgress, ActivityState, CleanedEntities, Client, ClientError, Clock, EntityCleaning,
+    EntityMetadata, EntityPage, EntityQuery, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page,
+    RawClient, Run, StartOptions, Started, SystemClock,
 };
 pub use steadfast_macros::{activity, orchestration};
 
 /// What most programs need, to be imported whole.
 pub mod prelude {
     pub use crate::{
-        ActivityContext, ActivityHandle, CallOptions, Error, OrchestrationContext, OrchestrationHandle,
-        OrchestrationStatus, Register, Result, RetryPolicy, SubOrchestrationOptions, TaskError, TaskHub,
-        Timestamp, activity, orchestration,
+        ActivityContext, ActivityHandle, CallOptions, EntityCall, EntityContext, EntityId, Error,
+        OrchestrationContext, OrchestrationHandle, OrchestrationStatus, Register, Result, RetryPolicy,
+        SubOrchestrationOptions, TaskError, TaskHub, Timestamp, activity, entity, orchestration,
     };
 }
 

@@ -97,6 +97,10 @@ pub enum TaskKind {
     SubOrchestration,
     /// A wait for an external event.
     Event,
+    /// An operation of an entity.
+    Entity,
+    /// The locks of a critical section.
+    Lock,
 }
 
 /// A durable operation failed: what awaiting an activity, a sub-orchestration or an event gives on failure.
@@ -122,7 +126,8 @@ impl TaskError {
         let error_type = match self.kind {
             TaskKind::Activity => kinds::ACTIVITY_FAILED,
             TaskKind::SubOrchestration => kinds::SUB_ORCHESTRATION_FAILED,
-            TaskKind::Event => return self.details.clone(),
+            TaskKind::Entity => kinds::ENTITY_OPERATION_FAILED,
+            TaskKind::Event | TaskKind::Lock => return self.details.clone(),
         };
         FailureDetails {
             non_retriable: self.details.non_retriable,
@@ -139,6 +144,8 @@ impl fmt::Display for TaskError {
             TaskKind::SubOrchestration => {
                 write!(f, "sub-orchestration '{name}' (#{id}) failed: {}", details.message)
             }
+            TaskKind::Entity => write!(f, "entity operation '{name}' (#{id}) failed: {}", details.message),
+            TaskKind::Lock => write!(f, "locking entities failed: {}", details.message),
             TaskKind::Event => write!(f, "waiting for event '{name}' failed: {}", details.message),
         }
     }

@@ -57,6 +57,16 @@ pub mod kinds {
     pub const ACTIVITY_NOT_REGISTERED: &str = "ActivityNotRegistered";
     /// No orchestration is registered under the name (and version) asked for.
     pub const ORCHESTRATION_NOT_REGISTERED: &str = "OrchestrationNotRegistered";
+    /// An operation that an orchestration called failed and the orchestration did not handle it.
+    pub const ENTITY_OPERATION_FAILED: &str = "EntityOperationFailed";
+    /// No entity is registered under the name asked for.
+    pub const ENTITY_NOT_REGISTERED: &str = "EntityNotRegistered";
+    /// The entity has no operation of that name.
+    pub const ENTITY_OPERATION_NOT_FOUND: &str = "EntityOperationNotFound";
+    /// An orchestration does within a critical section what must not be done there; the message says what.
+    pub const CRITICAL_SECTION_MISUSED: &str = "CriticalSectionMisused";
+    /// The id of an entity cannot be used.
+    pub const INVALID_ENTITY_ID: &str = "InvalidEntityId";
     /// A payload is larger than the hub allows.
     pub const PAYLOAD_TOO_LARGE: &str = "PayloadTooLarge";
     /// A payload is not the JSON that the receiving type expects, or a value has no JSON form.

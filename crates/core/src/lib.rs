@@ -34,7 +34,7 @@ pub use event::{
 };
 pub use failure::FailureDetails;
 pub use ids::{ExecutionId, InstanceId, InvalidInstanceId, MAX_INSTANCE_ID_BYTES, PartitionId, Position};
-pub use message::{ActivityId, Origin, TaskMessage, TimerKey};
+pub use message::{ActivityId, DelayedKey, Origin, TaskMessage, TimerKey};
 pub use payload::Payload;
 pub use state::{InstanceState, OrchestrationStatus};
 pub use tags::{InvalidTags, MAX_TAGS, MAX_TAGS_BYTES, check_tags};

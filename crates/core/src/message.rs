@@ -38,6 +38,17 @@ pub enum Origin {
         /// Its number for this receiver, counted from 1.
         sequence: u64,
     },
+    /// A delayed signal whose time has come.
+    Delayed(DelayedKey),
+}
+
+/// A signal of a partition that waits for its time, ordered by when it is due, and then by when it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DelayedKey {
+    /// When it is due.
+    pub due: Timestamp,
+    /// The number under which it was accepted.
+    pub sequence: u64,
 }
 
 /// An unfinished activity of a partition: unique for ever, and ordered by when it was scheduled.

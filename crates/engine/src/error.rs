@@ -92,6 +92,9 @@ pub enum ClientError {
     /// A value has no JSON form, or a result is not of the type asked for.
     #[error("the payload cannot be converted")]
     InvalidPayload(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An entity cannot be asked for that: its id or the input cannot be used. The details say why.
+    #[error("the entity cannot be asked for that: {0}")]
+    Entity(Box<FailureDetails>),
     /// The id cannot be used.
     #[error(transparent)]
     InvalidInstanceId(#[from] InvalidInstanceId),

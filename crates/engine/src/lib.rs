@@ -12,7 +12,10 @@ mod options;
 mod partition;
 mod storage;
 
-pub use client::{Client, ListQuery, Page, RawClient, Run, StartOptions, Started};
+pub use client::{
+    CleanedEntities, Client, EntityCleaning, EntityMetadata, EntityPage, EntityQuery, ListQuery, Page,
+    RawClient, Run, StartOptions, Started,
+};
 pub use clock::{Clock, SystemClock};
 pub use error::{ClientError, HubError};
 pub use hub::{Hub, HubBuilder};

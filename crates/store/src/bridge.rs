@@ -64,7 +64,8 @@ pub fn load_instance(store: &dyn Store, instance: &InstanceId) -> Result<Option<
     let Some(stored) = store.load_instance(instance)? else { return Ok(None) };
     let state = instance_state(&stored)?;
     // After the state: should a materialisation come between, there are only more events than the state counts.
-    let history = if state.status.needs_replay() { store.load_history(instance)? } else { Vec::new() };
+    let replayed = state.status.needs_replay() && state.entity.is_none();
+    let history = if replayed { store.load_history(instance)? } else { Vec::new() };
     Ok(Some(LoadedInstance { state, history }))
 }
 
@@ -90,7 +91,7 @@ pub fn replayed_events(
     source: &SessionSource,
 ) -> Result<Vec<HistoryEvent>, StoreError> {
     match source {
-        SessionSource::Resident | SessionSource::New => Ok(Vec::new()),
+        SessionSource::Resident | SessionSource::New | SessionSource::Entity(_) => Ok(Vec::new()),
         SessionSource::Replay { stored, stored_events, pieces } => {
             join_history(instance, stored, Some(*stored_events), pieces)
         }

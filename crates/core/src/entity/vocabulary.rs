@@ -97,6 +97,13 @@ pub struct EntityLock {
     pub owner: EntityOwner,
 }
 
+impl EntityLock {
+    /// Whether an unlock comes from the owner of this lock, for this critical section.
+    pub fn is_freed_by(&self, unlock: &EntityUnlock) -> bool {
+        self.critical_section == unlock.critical_section && unlock.owner.as_ref() == Some(&self.owner)
+    }
+}
+
 impl EntityState {
     /// Whether nothing of the entity has to be kept.
     pub fn is_empty(&self) -> bool {

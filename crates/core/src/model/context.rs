@@ -102,7 +102,11 @@ impl OrchestrationContext {
     ) -> TaskFuture<O> {
         let context = self.state.clone();
         let mut state = self.state.borrow_mut();
-        match state.new_child(&name, child, input, false) {
+        let created = match state.check_child_allowed() {
+            Ok(()) => state.new_child(&name, child, input, false),
+            Err(failure) => Err(failure),
+        };
+        match created {
             Err(failure) => {
                 drop(state);
                 TaskFuture::rejected(context, TaskKind::SubOrchestration, name, failure)

@@ -3,6 +3,7 @@
 mod activity;
 mod call;
 mod context;
+mod entity;
 mod events;
 mod facts;
 mod handle;
@@ -15,6 +16,11 @@ mod tasks;
 pub use activity::{ActivityContext, ActivityLink, CancelReason, Cancelled};
 pub use call::CallOptions;
 pub use context::{ContinueAsNewOptions, OrchestrationContext, SubOrchestrationOptions};
+pub use entity::{
+    BatchFuture, BatchOperation, CriticalSection, EntityAction, EntityBatch, EntityBatchResult, EntityCall,
+    EntityContext, EntityDefinition, EntityFn, EntityFuture, EntityStartOptions, FreshIds, IntoEntityId,
+    LockFuture, entity,
+};
 pub use events::EventFuture;
 pub use handle::{ActivityHandle, ActivityName, OrchestrationHandle, OrchestrationName};
 pub use registry::{

@@ -13,6 +13,7 @@ use smol_str::SmolStr;
 
 use super::activity::ActivityContext;
 use super::context::OrchestrationContext;
+use super::entity::EntityFn;
 use super::handle::{ActivityName, OrchestrationName};
 use crate::error::Error;
 use crate::failure::{FailureDetails, kinds};
@@ -52,6 +53,7 @@ pub struct Registry {
     orchestrations: ByVersion<OrchestrationFn>,
     activities: ByVersion<ActivityFn>,
     versions: VersionOptions,
+    entities: HashMap<SmolStr, EntityFn, FixedState>,
     nondeterminism: OnNonDeterminism,
 }
 
@@ -101,6 +103,23 @@ impl Registry {
         code: ActivityFn,
     ) -> Result<(), DuplicateRegistration> {
         add("activity", &mut self.activities, name, version, code)
+    }
+
+    /// Registers an entity's code under a name in lower case.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn add_entity(&mut self, name: SmolStr, code: EntityFn) -> Result<(), DuplicateRegistration> {
+        if self.entities.contains_key(&name) {
+            return Err(DuplicateRegistration { what: "entity", name, version: SmolStr::default() });
+        }
+        self.entities.insert(name, code);
+        Ok(())
+    }
+
+    /// The entity of that name, which is in lower case.
+    pub fn find_entity(&self, name: &str) -> Option<&EntityFn> {
+        self.entities.get(name)
     }
 
     /// Sets which versions of instances are taken.
@@ -302,7 +321,7 @@ where
     ActivityDefinition { name: name.into(), version: SmolStr::default(), code, types: PhantomData }
 }
 
-fn decode_input<I: DeserializeOwned>(input: &Payload) -> std::result::Result<I, FailureDetails> {
+pub(super) fn decode_input<I: DeserializeOwned>(input: &Payload) -> std::result::Result<I, FailureDetails> {
     input.decode().map_err(|error| {
         let expected = std::any::type_name::<I>();
         FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the input is not a {expected}: {error}"))
@@ -310,7 +329,7 @@ fn decode_input<I: DeserializeOwned>(input: &Payload) -> std::result::Result<I, 
     })
 }
 
-fn encode_outcome<O: Serialize, E: Into<Error>>(outcome: std::result::Result<O, E>) -> Outcome {
+pub(super) fn encode_outcome<O: Serialize, E: Into<Error>>(outcome: std::result::Result<O, E>) -> Outcome {
     let output = outcome.map_err(|error| error.into().into_details())?;
     Payload::encode(&output).map_err(|error| {
         FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the result has no JSON form: {error}"))

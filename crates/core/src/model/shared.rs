@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use serde::Serialize;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::entity::EntityLinks;
 use super::events::Inbox;
 use super::patch::Patches;
 use super::registry::Outcome;
@@ -58,6 +59,8 @@ pub(crate) struct ContextState {
     pub(crate) custom_status: Option<Payload>,
     pub(crate) continue_as_new: Option<ContinueAsNew>,
     pub(crate) patches: Patches,
+    /// What waits for entities, and locks; most orchestrations have nothing to do with any.
+    pub(crate) entities: Option<Box<EntityLinks>>,
     /// The session is going away: futures that are dropped now cancel nothing.
     pub(crate) closed: bool,
     max_payload_bytes: usize,
@@ -82,6 +85,7 @@ impl ContextState {
             custom_status: None,
             continue_as_new: None,
             patches: Patches::default(),
+            entities: None,
             closed: false,
             max_payload_bytes,
             awaited_tasks: 0,
@@ -109,6 +113,20 @@ impl ContextState {
         id
     }
 
+    /// Hands an entity's answer to whoever waits for it.
+    pub(crate) fn resolve_entity(&mut self, request: &SmolStr, outcome: Outcome) {
+        let Some(id) = self.entities.as_mut().and_then(|links| links.answered(request)) else { return };
+        let kind = self.open.get(&id).map(|open| open.kind);
+        if let Some(kind) = kind {
+            // It is resolved as what it is, so there is nothing to disagree about.
+            let _ = self.resolve(id, kind, outcome);
+        }
+    }
+
+    pub(super) fn max_payload_bytes(&self) -> usize {
+        self.max_payload_bytes
+    }
+
     /// Hands an outcome to the open task `id`. Says what kind of task was open instead if the kinds differ; an
     /// outcome that nobody waits for is ignored.
     pub(crate) fn resolve(&mut self, id: i32, kind: OpenKind, outcome: Outcome) -> Result<(), OpenKind> {
@@ -126,7 +144,7 @@ impl ContextState {
         Ok(())
     }
 
-    pub(super) fn poll_open(&mut self, id: i32, waker: &Waker) -> Option<Outcome> {
+    pub(in crate::model) fn poll_open(&mut self, id: i32, waker: &Waker) -> Option<Outcome> {
         let open = self.open.get_mut(&id)?;
         if open.outcome.is_some() {
             return self.open.remove(&id).and_then(|open| open.outcome);

@@ -19,6 +19,8 @@ pub(crate) enum OpenKind {
     Activity,
     SubOrchestration,
     Timer,
+    EntityCall,
+    EntityLock,
 }
 
 /// A scheduled operation whose future is still alive.

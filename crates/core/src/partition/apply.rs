@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::delayed::delayed_until;
 use super::effect::{ActivityTask, Effect};
 use super::entry::{Dirty, Entry, Presence, Queued};
 use super::intake::{can_be_consumed, scheduled_start};
@@ -13,7 +14,7 @@ use super::turns::Work;
 use crate::codec;
 use crate::event::{EventKind, HistoryEvent};
 use crate::ids::{InstanceId, PartitionId, Position};
-use crate::message::{ActivityId, Origin, TaskMessage, TimerKey};
+use crate::message::{ActivityId, DelayedKey, Origin, TaskMessage, TimerKey};
 use crate::model::CancelReason;
 use crate::state::{InstanceState, OrchestrationStatus};
 
@@ -37,6 +38,10 @@ impl Partition {
 
     /// The part that concerns the instance itself.
     pub(super) fn apply_to_instance(&mut self, head: &CheckpointHead, events: &[HistoryEvent], bytes: &[u8]) {
+        if let Some(change) = &head.entity {
+            self.apply_entity(&head.instance, change);
+            return;
+        }
         if events.is_empty() {
             return;
         }
@@ -156,6 +161,10 @@ impl Partition {
 
     /// Puts a message that is part of a record into its instance's queue.
     pub(super) fn queue_logged(&mut self, sequence: u64, message: TaskMessage, stored: bool) {
+        if let Some(due) = delayed_until(&message) {
+            self.insert_delayed(DelayedKey { due, sequence }, message, stored);
+            return;
+        }
         let instance = message.instance.clone();
         self.next_sequence = self.next_sequence.max(sequence + 1);
         let entry = self.entries.entry(instance.clone()).or_insert_with(|| {
@@ -176,7 +185,10 @@ impl Partition {
         }
         // Live that is the end. A recovered record tells of the messages that turns sent before those that clients sent,
         // whichever came first.
-        entry.queue.insert(place, Queued { sequence, logged: true, stored, unverified: None, message });
+        entry.queue.insert(
+            place,
+            Queued { sequence, logged: true, stored, unverified: None, outside: false, message },
+        );
         if !stored {
             self.changes.queued.push((instance.clone(), sequence));
         }
@@ -242,7 +254,7 @@ impl Partition {
     }
 
     /// What changed of the instance since the last capture; `at` is the number of events before the change.
-    fn dirty(&mut self, instance: &InstanceId, at: u64) -> &mut Dirty {
+    pub(super) fn dirty(&mut self, instance: &InstanceId, at: u64) -> &mut Dirty {
         let entry = self.entries.entry(instance.clone()).or_default();
         if entry.dirty.is_none() {
             self.changes.instances.push(instance.clone());
@@ -270,6 +282,9 @@ impl Partition {
                 self.settle_activity(*id);
             }
             Origin::Timer(timer) => self.settle_timer(timer),
+            Origin::Delayed(key) => {
+                self.settle_delayed(*key);
+            }
             Origin::Remote { source, sequence } => self.links.raise_received(*source, *sequence),
         }
     }

@@ -47,6 +47,8 @@ pub(super) struct Queued {
     pub(super) stored: bool,
     /// The client call that brought it, as long as nobody knows whether it can be accepted.
     pub(super) unverified: Option<Token>,
+    /// It is part of a turn that goes on elsewhere.
+    pub(super) outside: bool,
     pub(super) message: TaskMessage,
 }
 
@@ -67,10 +69,33 @@ pub(super) struct RunningBatch {
     pub(super) settled: Vec<Origin>,
     /// Numbers of those that have rows.
     pub(super) stored: Vec<u64>,
+    /// Of an entity: the numbers of those that come behind messages which stay in the queue.
+    pub(super) apart: Vec<u64>,
     /// Whether a start is among them.
     pub(super) has_start: bool,
     /// Number, logged and stored of each, should they have to go back into the queue.
     pub(super) items: Vec<(u64, bool, bool)>,
+}
+
+impl RunningBatch {
+    /// Adds a message that was taken out of the queue; `first_left` is the first number that stays there.
+    pub(super) fn note(&mut self, queued: &Queued, first_left: u64) {
+        if queued.sequence < first_left {
+            self.upto = self.upto.max(queued.sequence);
+        } else {
+            self.apart.push(queued.sequence);
+        }
+        self.has_start |= queued.is_start();
+        self.items.push((queued.sequence, queued.logged, queued.stored));
+        if queued.stored {
+            self.stored.push(queued.sequence);
+        }
+        if queued.logged {
+            self.any_logged = true;
+        } else if queued.message.origin != Origin::Client {
+            self.settled.push(queued.message.origin.clone());
+        }
+    }
 }
 
 /// Encoded events that are not in the instance store yet.
@@ -110,6 +135,10 @@ pub(super) struct Entry {
     /// Loaded for the next turn.
     pub(super) loaded: Option<Box<LoadedInstance>>,
     pub(super) parked: Option<ParkReason>,
+    /// Its turn goes on elsewhere.
+    pub(super) outside: bool,
+    /// Of a locked entity: no message up to this number is one that it takes before it is unlocked.
+    pub(super) passed_over: u64,
     pub(super) dirty: Option<Dirty>,
     pub(super) captured: Option<Arc<CapturedInstance>>,
     /// Something is (or is being) stored under this id.

@@ -1,6 +1,8 @@
 //! Intake: everything that comes into a partition from outside.
 
+use super::delayed::delayed_until;
 use super::effect::{Accepted, Effect, Rejection, Token};
+use super::entities::is_entity_request;
 use super::entry::{Entry, Presence, Queued};
 use super::machine::Partition;
 use super::record::LogEntry;
@@ -14,12 +16,16 @@ use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// How many timers fire in one tick at most, so that a crowd of them does not flood memory.
-const TIMERS_PER_TICK: usize = 1000;
+pub(super) const TIMERS_PER_TICK: usize = 1000;
 
 impl Partition {
     /// A client's message. The answer leaves as [`Effect::Reply`]: once the message is durable, or at once when it is
     /// rejected. `fresh_id` says that nobody can have used the instance id before, which saves looking it up.
     pub fn submit(&mut self, token: Token, message: TaskMessage, fresh_id: bool) {
+        if let Some(due) = delayed_until(&message) {
+            self.accept_delayed(due, message, Some(token));
+            return;
+        }
         let instance = message.instance.clone();
         self.ensure_entry(&instance, fresh_id);
         self.enqueue(&instance, message, Some(token));
@@ -34,6 +40,10 @@ impl Partition {
             return;
         }
         self.links.raise_received(source, sequence);
+        if let Some(due) = delayed_until(&message) {
+            self.accept_delayed(due, message, None);
+            return;
+        }
         let instance = message.instance.clone();
         self.ensure_entry(&instance, false);
         self.enqueue(&instance, message, None);
@@ -160,6 +170,7 @@ impl Partition {
             }
             self.mark_ready(&instance);
         }
+        self.deliver_delayed();
         self.evict_sessions();
     }
 
@@ -167,7 +178,8 @@ impl Partition {
     pub fn next_due(&self) -> Option<Timestamp> {
         let timer = self.timers.first_key_value().map(|(timer, _)| timer.fire_at);
         let held = self.held.first().map(|(at, _)| *at);
-        [timer, held, self.next_eviction()].into_iter().flatten().min()
+        let delayed = self.delayed.first_key_value().map(|(key, _)| key.due);
+        [timer, held, delayed, self.next_eviction()].into_iter().flatten().min()
     }
 
     /// Makes sure that the instance has an entry, asking for a load if nothing is known of it.
@@ -191,7 +203,8 @@ impl Partition {
         self.next_sequence += 1;
         let Some(entry) = self.entries.get_mut(instance) else { return };
         let unknown = matches!(entry.presence, Presence::Unknown);
-        let queued = Queued { sequence, logged: false, stored: false, unverified: None, message };
+        let queued =
+            Queued { sequence, logged: false, stored: false, unverified: None, outside: false, message };
         match token {
             Some(token) if let Some(problem) = entry.damage() => {
                 self.immediate.push(Effect::Reply(token, Err(Rejection::Damaged(problem))));
@@ -218,6 +231,9 @@ impl Partition {
         let Some(entry) = self.entries.get(instance) else { return };
         let is_start = matches!(queued.message.event.kind, EventKind::ExecutionStarted(_));
         let rejection = match (is_start, entry.live_status(), entry.state()) {
+            _ if instance.is_entity() => {
+                (!is_entity_request(&queued.message.event.kind)).then_some(Rejection::NotFound)
+            }
             (true, Some(status), _) => Some(Rejection::AlreadyExists(status)),
             (true, None, _) | (false, Some(_), _) => None,
             (false, None, Some(state)) => Some(Rejection::Ended(state.status)),
@@ -258,5 +274,9 @@ pub(super) fn scheduled_start(message: &TaskMessage) -> Option<Timestamp> {
 
 /// Whether a turn could do something with a message that no client waits for.
 pub(super) fn can_be_consumed(entry: &Entry, message: &TaskMessage) -> bool {
-    matches!(message.event.kind, EventKind::ExecutionStarted(_)) || entry.live_status().is_some()
+    let kind = &message.event.kind;
+    if message.instance.is_entity() {
+        return is_entity_request(kind);
+    }
+    matches!(kind, EventKind::ExecutionStarted(_)) || entry.live_status().is_some()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::activities::Activities;
+use super::delayed::Delayed;
 use super::effect::{Effect, Token};
 use super::entry::Entry;
 use super::links::Links;
@@ -16,7 +17,7 @@ use super::residents::Residents;
 use super::turns::Work;
 use crate::codec;
 use crate::ids::{InstanceId, PartitionId, Position};
-use crate::message::{Origin, TimerKey};
+use crate::message::{DelayedKey, Origin, TimerKey};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
 
@@ -33,6 +34,8 @@ pub struct PartitionOptions {
     pub session_idle_timeout: Duration,
     /// How many sessions may be in memory; the least recently used go first.
     pub resident_sessions_max: usize,
+    /// How many messages an entity takes in one turn; the others wait for the next one.
+    pub entity_batch_max: usize,
     /// The overlay's size in bytes beyond which the partition asks to be materialised without waiting.
     pub materialise_after_bytes: usize,
     /// The overlay's size in bytes beyond which the shell should hold back new work.
@@ -50,6 +53,7 @@ impl PartitionOptions {
             extended_sessions: true,
             session_idle_timeout: Duration::from_secs(30),
             resident_sessions_max: 10_000,
+            entity_batch_max: 1000,
             materialise_after_bytes: 16 << 20,
             overlay_bytes_max: 96 << 20,
             overlay_records_max: 100_000,
@@ -70,6 +74,8 @@ pub struct Partition {
     pub(super) residents: Residents,
     /// Armed timers, and whether each has a row.
     pub(super) timers: BTreeMap<TimerKey, bool>,
+    /// Signals that wait for their time.
+    pub(super) delayed: BTreeMap<DelayedKey, Delayed>,
     /// Instances whose start is scheduled for later.
     pub(super) held: BTreeSet<(Timestamp, InstanceId)>,
     pub(super) activities: Activities,
@@ -88,6 +94,8 @@ pub struct Partition {
     pub(super) next_sequence: u64,
     /// Turns handed out and not answered.
     pub(super) running: usize,
+    /// Turns that go on elsewhere: see [`Partition::on_turn_outside`].
+    pub(super) outside: usize,
     /// A record is to be sealed as soon as no turn is under way; no new turn begins until then.
     pub(super) draining: bool,
     /// No further turn begins in this process.
@@ -143,6 +151,7 @@ impl Partition {
             work: VecDeque::new(),
             residents: Residents::default(),
             timers: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             held: BTreeSet::new(),
             activities: Activities::default(),
             links: Links::default(),
@@ -157,6 +166,7 @@ impl Partition {
             overlay_bytes: 0,
             next_sequence: 1,
             running: 0,
+            outside: 0,
             draining: false,
             closing: false,
             materialise_wanted: false,
@@ -298,7 +308,7 @@ impl Partition {
         let state = match &entry.presence {
             super::entry::Presence::Unknown => return false,
             super::entry::Presence::Absent => None,
-            super::entry::Presence::Present(state) => Some(state.clone()),
+            super::entry::Presence::Present(state) => Some(Self::with_backlog(state, entry.queue.len())),
         };
         let changed_at = entry.changed_at;
         self.when_durable(changed_at, Effect::State(token, state));
@@ -342,9 +352,15 @@ impl Partition {
         let mut found: Vec<_> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.dirty.is_some() || entry.captured.is_some())
+            .filter(|(id, entry)| {
+                let waiting = id.is_entity() && !entry.queue.is_empty() && entry.state().is_some();
+                entry.dirty.is_some() || entry.captured.is_some() || waiting
+            })
             .filter(|(id, _)| id.as_str().starts_with(prefix) && after.is_none_or(|after| *id > after))
-            .map(|(id, entry)| (id.clone(), entry.state().cloned()))
+            .map(|(id, entry)| {
+                let state = entry.state().map(|state| Self::with_backlog(state, entry.queue.len()));
+                (id.clone(), state)
+            })
             .collect();
         found.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
         found.truncate(limit);
@@ -361,6 +377,7 @@ impl Partition {
             resident_sessions: self.residents.count(),
             unfinished_activities: self.activities.len(),
             timers: self.timers.len(),
+            delayed_signals: self.delayed.len(),
             outbox: self.links.outbox_len(),
             overlay_bytes: self.overlay_bytes,
         }
@@ -378,6 +395,8 @@ pub struct PartitionCounts {
     pub unfinished_activities: usize,
     /// Armed timers.
     pub timers: usize,
+    /// Signals that wait for their time.
+    pub delayed_signals: usize,
     /// Messages that other partitions have not acknowledged.
     pub outbox: usize,
     /// Size of what the instance store does not have, in bytes.

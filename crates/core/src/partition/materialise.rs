@@ -7,7 +7,7 @@ use super::machine::Partition;
 use super::rows;
 use crate::codec;
 use crate::ids::{InstanceId, PartitionId, Position};
-use crate::message::{ActivityId, TimerKey};
+use crate::message::{ActivityId, DelayedKey, TimerKey};
 use crate::state::InstanceState;
 use std::collections::BTreeSet;
 
@@ -17,6 +17,7 @@ pub(super) struct Changes {
     pub(super) instances: Vec<InstanceId>,
     pub(super) activities: Vec<ActivityId>,
     pub(super) timers: Vec<TimerKey>,
+    pub(super) delayed: Vec<DelayedKey>,
     pub(super) queued: Vec<(InstanceId, u64)>,
     /// Keys of rows that exist in the instance store and are void.
     pub(super) deleted_rows: Vec<Vec<u8>>,
@@ -156,6 +157,12 @@ impl Partition {
             if let Some(stored) = self.timers.get_mut(&timer).filter(|stored| !**stored) {
                 *stored = true;
                 captured.push(put(rows::timer_key(&timer), rows::timer_value(&timer)));
+            }
+        }
+        for key in std::mem::take(&mut self.changes.delayed) {
+            if let Some(delayed) = self.delayed.get_mut(&key).filter(|delayed| !delayed.stored) {
+                delayed.stored = true;
+                captured.push(put(rows::delayed_key(key), codec::encode_to_vec(&delayed.message)));
             }
         }
         for (instance, sequence) in std::mem::take(&mut self.changes.queued) {

@@ -10,12 +10,15 @@
 
 mod activities;
 mod apply;
+mod delayed;
 mod effect;
+mod entities;
 mod entry;
 mod intake;
 mod links;
 mod machine;
 mod materialise;
+mod outside;
 mod record;
 mod recovery;
 mod residents;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use super::entities::EntityCheckpoint;
 use crate::codec::{self, DecodeError, FORMAT_VERSION};
 use crate::ids::{ExecutionId, InstanceId, PartitionId, Position};
 use crate::message::{ActivityId, Origin, TaskMessage};
@@ -60,6 +61,8 @@ pub(super) struct CheckpointHead {
     pub(super) cancelled_activities: Vec<i32>,
     /// The execution has ended, or continues as new.
     pub(super) ended: bool,
+    /// Of an entity: what it is from now on.
+    pub(super) entity: Option<Box<EntityCheckpoint>>,
 }
 
 /// No message has a greater number: one message in a nanosecond would take a century to get there. Counting on from a
@@ -76,9 +79,11 @@ pub(super) fn check_number(number: u64) -> Result<u64, DecodeError> {
 }
 
 fn check_origin(origin: &Origin) -> Result<(), DecodeError> {
-    if let Origin::Remote { sequence, .. } = origin {
-        check_number(*sequence)?;
-    }
+    match origin {
+        Origin::Remote { sequence, .. } => check_number(*sequence)?,
+        Origin::Delayed(key) => check_number(key.sequence)?,
+        _ => 0,
+    };
     Ok(())
 }
 
@@ -88,6 +93,9 @@ impl LogEntry {
             Self::Checkpoint(head) => {
                 check_number(head.consumed_upto)?;
                 head.settled.iter().try_for_each(check_origin)?;
+                for number in head.entity.iter().flat_map(|entity| &entity.apart) {
+                    check_number(*number)?;
+                }
                 for (sequence, message) in &head.messages {
                     check_number(*sequence)?;
                     check_origin(&message.origin)?;

@@ -79,6 +79,7 @@ impl Partition {
                 self.links.put(receiver, sequence, outgoing);
             }
             Row::Queued { sequence, message } => self.queue_logged(sequence, *message, true),
+            Row::Delayed { key, message } => self.insert_delayed(key, *message, true),
             Row::Timer(timer) => {
                 self.timers.insert(timer, true);
             }
@@ -114,7 +115,8 @@ impl Partition {
                         self.apply_to_instance(&head, &events, &bytes);
                     }
                     head.settled.iter().for_each(|origin| self.settle(origin));
-                    self.consume(&head.instance, head.consumed_upto);
+                    let apart = head.entity.as_ref().map_or(&[][..], |entity| &entity.apart);
+                    self.consume(&head.instance, head.consumed_upto, apart);
                     self.apply_to_rows(head, events);
                 }
                 LogEntry::Accepted { sequence, message } => {
@@ -125,7 +127,7 @@ impl Partition {
                     }
                     self.queue_logged(sequence, message, false);
                 }
-                LogEntry::Discarded { instance, upto } => self.consume(&instance, upto),
+                LogEntry::Discarded { instance, upto } => self.consume(&instance, upto, &[]),
                 LogEntry::Settled(origins) => origins.iter().for_each(|origin| self.settle(origin)),
                 LogEntry::OutboxAcknowledged { receiver, upto } => self.drop_outgoing(receiver, upto),
                 LogEntry::Heartbeat { id, detail } => {
@@ -173,12 +175,13 @@ impl Partition {
         Ok(self.entries.get(instance).map_or(Position::ZERO, |entry| entry.reflects))
     }
 
-    fn consume(&mut self, instance: &InstanceId, upto: u64) {
-        self.next_sequence = self.next_sequence.max(upto + 1);
+    fn consume(&mut self, instance: &InstanceId, upto: u64, apart: &[u64]) {
+        let last = apart.last().copied().unwrap_or_default().max(upto);
+        self.next_sequence = self.next_sequence.max(last + 1);
         let Some(entry) = self.entries.get_mut(instance) else { return };
         let mut kept = std::collections::VecDeque::new();
         for queued in std::mem::take(&mut entry.queue) {
-            if queued.sequence > upto {
+            if queued.sequence > upto && apart.binary_search(&queued.sequence).is_err() {
                 kept.push_back(queued);
             } else if queued.stored {
                 self.changes.delete_queued(queued.sequence);

@@ -2,13 +2,14 @@
 
 use crate::codec::{self, DecodeError};
 use crate::ids::{ExecutionId, InstanceId, PartitionId};
-use crate::message::{ActivityId, TaskMessage, TimerKey};
+use crate::message::{ActivityId, DelayedKey, TaskMessage, TimerKey};
 use crate::time::Timestamp;
 
 use super::effect::ActivityTask;
 use super::record::check_number;
 
 const ACTIVITY: u8 = b'a';
+const DELAYED: u8 = b'e';
 const RECEIVED: u8 = b'd';
 const OUTBOX_NEXT: u8 = b'n';
 const OUTBOX: u8 = b'o';
@@ -24,6 +25,7 @@ pub(super) enum Row {
     Outbox { receiver: PartitionId, sequence: u64, message: Box<TaskMessage> },
     Queued { sequence: u64, message: Box<TaskMessage> },
     Timer(TimerKey),
+    Delayed { key: DelayedKey, message: Box<TaskMessage> },
 }
 
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -61,6 +63,10 @@ pub(super) fn timer_key(timer: &TimerKey) -> Vec<u8> {
     key(TIMER, &[&at, execution.as_bytes(), &timer.timer_id.to_be_bytes(), instance])
 }
 
+pub(super) fn delayed_key(delayed: DelayedKey) -> Vec<u8> {
+    key(DELAYED, &[&delayed.due.as_micros().to_be_bytes(), &delayed.sequence.to_be_bytes()])
+}
+
 /// Reads a row back.
 pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
     let (kind, mut rest) = key.split_first().ok_or_else(|| DecodeError::new("a row has an empty key"))?;
@@ -83,6 +89,11 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
             sequence: check_number(take_u64(&mut rest)?)?,
             message: Box::new(codec::decode_all(value)?),
         },
+        DELAYED => {
+            let due = Timestamp::from_micros(i64::from_be_bytes(take(&mut rest)?));
+            let sequence = check_number(take_u64(&mut rest)?)?;
+            Row::Delayed { key: DelayedKey { due, sequence }, message: Box::new(codec::decode_all(value)?) }
+        }
         TIMER => {
             let (fire_at, execution, timer_id): (Timestamp, ExecutionId, i32) = codec::decode_all(value)?;
             take::<28>(&mut rest)?;

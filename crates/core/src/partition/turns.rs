@@ -3,11 +3,13 @@
 use smol_str::SmolStr;
 
 use super::effect::{Effect, Rejection};
+use super::entities::{entity_checkpoint, entity_source, take_entity_batch};
 use super::entry::{Entry, HistoryPiece, Presence, Queued, RunningBatch, SessionPhase};
 use super::intake::can_be_consumed;
 use super::machine::Partition;
 use super::record::{CheckpointHead, LogEntry};
 use crate::codec;
+use crate::entity::EntityState;
 use crate::event::EventKind;
 use crate::ids::{InstanceId, Position};
 use crate::message::{Origin, TaskMessage};
@@ -57,6 +59,8 @@ pub enum SessionSource {
         /// Encoded events from the overlay.
         pieces: Vec<HistoryPiece>,
     },
+    /// The instance is an entity, and this is what is kept of it. A session that is in memory may be used again.
+    Entity(Box<EntityState>),
 }
 
 /// What was read of an instance.
@@ -141,6 +145,9 @@ impl Partition {
         if blocked {
             return None;
         }
+        if instance.is_entity() {
+            return self.begin_entity_turn(instance);
+        }
         let Some(session) = session_source(entry) else {
             entry.loading = true;
             self.work.push_back(Work::Load(instance.clone()));
@@ -152,13 +159,32 @@ impl Partition {
         // One that is terminated before it begins needs no code; so it does not matter why it was parked.
         entry.parked = None;
         let (batch, running) = take_batch(entry);
-        entry.running = Some(running);
-        if entry.session == SessionPhase::None {
-            self.residents.added();
+        Some(self.hand_out(instance, batch, running, session))
+    }
+
+    fn begin_entity_turn(&mut self, instance: &InstanceId) -> Option<TurnRequest> {
+        let entry = self.entries.get_mut(instance)?;
+        let (batch, running) = take_entity_batch(entry, self.options.entity_batch_max)?;
+        let session = entity_source(entry);
+        Some(self.hand_out(instance, batch, running, session))
+    }
+
+    fn hand_out(
+        &mut self,
+        instance: &InstanceId,
+        batch: Vec<TaskMessage>,
+        running: RunningBatch,
+        session: SessionSource,
+    ) -> TurnRequest {
+        if let Some(entry) = self.entries.get_mut(instance) {
+            entry.running = Some(running);
+            if entry.session == SessionPhase::None {
+                self.residents.added();
+            }
+            entry.session = SessionPhase::Running;
+            self.running += 1;
         }
-        entry.session = SessionPhase::Running;
-        self.running += 1;
-        Some(TurnRequest { instance: instance.clone(), batch, session, now: self.now })
+        TurnRequest { instance: instance.clone(), batch, session, now: self.now }
     }
 
     /// A load is done.
@@ -175,7 +201,9 @@ impl Partition {
         } else {
             Default::default()
         };
-        entry.loaded = loaded.filter(|loaded| loaded.state.status.needs_replay()).map(Box::new);
+        let needed =
+            |loaded: &LoadedInstance| loaded.state.status.needs_replay() && loaded.state.entity.is_none();
+        entry.loaded = loaded.filter(needed).map(Box::new);
         // Recovery applies what a record accepted as it reads it; so what records accepted meanwhile comes first here.
         for queued in unverified.iter().filter(|queued| queued.logged) {
             self.apply_accepted(&queued.message, Position(self.open.position.0 - 1));
@@ -231,11 +259,11 @@ impl Partition {
 
     /// A turn is done.
     pub fn on_turn(&mut self, instance: &InstanceId, turn: Turn) {
-        let Some(running) = self.end_running(instance) else { return };
+        let Some(running) = self.take_running(instance) else { return };
         for sequence in &running.stored {
             self.changes.delete_queued(*sequence);
         }
-        if turn.execution.is_none() && turn.messages.is_empty() {
+        if turn.execution.is_none() && turn.messages.is_empty() && turn.entity.is_none() {
             if running.any_logged {
                 let entry = LogEntry::Discarded { instance: instance.clone(), upto: running.upto };
                 codec::encode(&entry, &mut self.open.buffer);
@@ -251,17 +279,7 @@ impl Partition {
     /// in this process.
     pub fn on_parked(&mut self, instance: &InstanceId, batch: Vec<TaskMessage>, reason: ParkReason) {
         let Some(running) = self.end_running(instance) else { return };
-        let mut items = running.items;
-        for message in batch.into_iter().rev() {
-            let Some((sequence, logged, stored)) = items.pop() else { break };
-            let queued = Queued { sequence, logged, stored, unverified: None, message };
-            if let Some(entry) = self.entries.get_mut(instance) {
-                entry.queue.push_front(queued);
-            }
-            if !logged {
-                self.open.fresh.push((instance.clone(), sequence));
-            }
-        }
+        self.put_back(instance, batch, running, false);
         if let Some(entry) = self.entries.get_mut(instance) {
             entry.parked = Some(reason);
         }
@@ -269,7 +287,7 @@ impl Partition {
         self.evict(instance);
     }
 
-    fn end_running(&mut self, instance: &InstanceId) -> Option<RunningBatch> {
+    pub(super) fn end_running(&mut self, instance: &InstanceId) -> Option<RunningBatch> {
         let entry = self.entries.get_mut(instance)?;
         let running = entry.running.take()?;
         entry.session = SessionPhase::Idle;
@@ -277,7 +295,7 @@ impl Partition {
         Some(running)
     }
 
-    fn after_turn(&mut self, instance: &InstanceId) {
+    pub(super) fn after_turn(&mut self, instance: &InstanceId) {
         let used = self.residents.used(instance.clone(), self.now);
         let Some(entry) = self.entries.get_mut(instance) else { return };
         entry.used = used;
@@ -318,6 +336,7 @@ impl Partition {
             event_bytes: event_bytes.len() as u64,
             cancelled_activities: turn.cancelled_activities,
             ended: turn.ended,
+            entity: turn.entity.map(|entity| Box::new(entity_checkpoint(*entity, running.apart))),
         });
         codec::encode(&entry, &mut self.open.buffer);
         self.open.buffer.extend_from_slice(&event_bytes);
@@ -380,17 +399,7 @@ fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
     let mut running = RunningBatch::default();
     let mut batch = Vec::with_capacity(entry.queue.len());
     for queued in entry.queue.drain(..) {
-        running.upto = running.upto.max(queued.sequence);
-        running.has_start |= queued.is_start();
-        running.items.push((queued.sequence, queued.logged, queued.stored));
-        if queued.stored {
-            running.stored.push(queued.sequence);
-        }
-        if queued.logged {
-            running.any_logged = true;
-        } else if queued.message.origin != Origin::Client {
-            running.settled.push(queued.message.origin.clone());
-        }
+        running.note(&queued, u64::MAX);
         batch.push(queued.message);
     }
     (batch, running)

@@ -258,6 +258,15 @@ impl Execution {
                 (*task_scheduled_id, OpenKind::SubOrchestration, Err((**failure).clone()))
             }
             EventKind::TimerFired { timer_id, .. } => (*timer_id, OpenKind::Timer, Ok(Payload::null())),
+            EventKind::EntityOperationCompleted { request_id, output } => {
+                return self.answer(request_id, Ok(output.clone()));
+            }
+            EventKind::EntityOperationFailed { request_id, failure } => {
+                return self.answer(request_id, Err((**failure).clone()));
+            }
+            EventKind::EntityLockGranted { critical_section } => {
+                return self.answer(critical_section, Ok(Payload::null()));
+            }
             _ => return Ok(()),
         };
         let resolved = self.context.borrow_mut().resolve(id, kind, outcome);
@@ -266,9 +275,22 @@ impl Execution {
                 OpenKind::Activity => "an activity",
                 OpenKind::SubOrchestration => "a sub-orchestration",
                 OpenKind::Timer => "a timer",
+                OpenKind::EntityCall => "an entity",
+                OpenKind::EntityLock => "the locks of entities",
             };
             NonDeterminism::wrong_kind(id, &event.kind, found)
         })?;
+        self.poll_if_woken();
+        Ok(())
+    }
+
+    /// An entity's answer, named by the request.
+    fn answer(
+        &mut self,
+        request: &SmolStr,
+        outcome: Result<Payload, FailureDetails>,
+    ) -> Result<(), NonDeterminism> {
+        self.context.borrow_mut().resolve_entity(request, outcome);
         self.poll_if_woken();
         Ok(())
     }

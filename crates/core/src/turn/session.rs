@@ -9,6 +9,7 @@ use super::emit::{emit, to_parent};
 use super::execution::Execution;
 use super::nondeterminism::NonDeterminism;
 use crate::action::Completion;
+use crate::entity::EntityTurn;
 use crate::event::{CarriedEvent, EventKind, ExecutionStarted, HistoryEvent};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::{ExecutionId, InstanceId};
@@ -70,6 +71,8 @@ pub struct Turn {
     pub ended: bool,
     /// The custom status, if the code set it.
     pub custom_status: Option<Payload>,
+    /// Of an entity: what it is from now on. It has no events.
+    pub entity: Option<Box<EntityTurn>>,
     /// How many messages were discarded: duplicates, and those for executions that are over.
     pub discarded: usize,
 }

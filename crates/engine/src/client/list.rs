@@ -35,7 +35,7 @@ pub struct Page {
 const DEFAULT_PAGE_SIZE: usize = 100;
 
 impl Client {
-    /// Lists instances by id. Paging is stable while instances change: one that exists throughout is listed once.
+    /// Lists instances by id, entities not among them (see [`Client::query_entities`]). Paging is stable while instances change: one that exists throughout is listed once.
     ///
     /// # Errors
     /// When the hub is closed or the store fails.
@@ -47,7 +47,7 @@ impl Client {
             let exhausted = batch.len() < wanted;
             for (id, state) in batch {
                 page.continuation = Some(id);
-                let Some(state) = state else { continue };
+                let Some(state) = state.filter(|state| state.entity.is_none()) else { continue };
                 if query.statuses.is_empty() || query.statuses.contains(&state.status) {
                     page.instances.push(Arc::unwrap_or_clone(state));
                     if page.instances.len() == wanted {

@@ -1,6 +1,7 @@
 //! The client: starts instances and talks to them.
 
 mod call;
+mod entities;
 mod list;
 mod raw;
 mod read;
@@ -29,6 +30,7 @@ use crate::hub::Routes;
 use crate::options::HubOptions;
 use crate::partition::{Answer, Call};
 
+pub use entities::{CleanedEntities, EntityCleaning, EntityMetadata, EntityPage, EntityQuery};
 pub use list::{ListQuery, Page};
 pub use raw::{RawClient, Started};
 pub use run::Run;

@@ -48,7 +48,7 @@ impl HubThreads {
         let limits = Limits::new(&options.activity_limits, routes, clock.now());
         let runner = Dispatcher {
             registry: registry.clone(),
-            runtime,
+            runtime: runtime.clone(),
             payload_bytes_max: options.payload_bytes_max,
             slots: Arc::new(Semaphore::new(options.concurrent_activities_max.min(Semaphore::MAX_PERMITS))),
         };
@@ -60,6 +60,7 @@ impl HubThreads {
             clock,
             clock_flows,
             storage: storage.clone(),
+            runtime,
             runner: Arc::new(runner),
             limits,
             routes: routes.clone(),

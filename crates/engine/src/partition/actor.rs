@@ -9,6 +9,7 @@ use steadfast_core::model::Registry;
 use steadfast_core::partition::{Partition, Token};
 use steadfast_core::{InstanceId, PartitionId, Timestamp};
 use steadfast_store::StoreError;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::attempts::{ActivityRunner, Attempts};
@@ -32,6 +33,8 @@ pub(crate) struct PartitionContext {
     /// Whether due times are slept for, rather than announced by the clock.
     pub(crate) clock_flows: bool,
     pub(crate) storage: Storage,
+    /// Where the code of entities waits for what is not ready at once.
+    pub(crate) runtime: Handle,
     pub(crate) runner: Arc<dyn ActivityRunner>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) routes: Arc<Routes>,

@@ -1,12 +1,20 @@
 //! The instance actor: one resident instance, its session, and nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use futures_util::FutureExt;
+use steadfast_core::entity::{EntitySession, EntityState, PendingEntityTurn};
+use steadfast_core::model::Registry;
 use steadfast_core::partition::{ParkReason, SessionSource, TurnRequest};
 use steadfast_core::turn::{Session, Turn};
-use steadfast_core::{FailureDetails, InstanceId, TaskMessage};
+use steadfast_core::{EntityId, ExecutionId, FailureDetails, InstanceId, TaskMessage};
 use steadfast_store::bridge;
+use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::actor::PartitionActor;
 use super::messages::{TurnDone, TurnPanicked};
@@ -15,8 +23,40 @@ use super::messages::{TurnDone, TurnPanicked};
 /// address.
 pub(super) struct InstanceActor {
     pub(super) instance: InstanceId,
-    pub(super) session: Session,
+    pub(super) session: ResidentSession,
     pub(super) partition: Addr<PartitionActor>,
+    /// Where the code of entities waits for what is not ready at once.
+    pub(super) runtime: Handle,
+}
+
+/// What is in memory of the instance.
+pub(super) enum ResidentSession {
+    Orchestration(Box<Session>),
+    Entity(EntitySession),
+}
+
+impl ResidentSession {
+    pub(super) fn new(registry: Arc<Registry>, instance: &InstanceId, max_payload_bytes: usize) -> Self {
+        match EntityId::of_instance(instance) {
+            None => {
+                Self::Orchestration(Box::new(Session::new(registry, instance.clone(), max_payload_bytes)))
+            }
+            Some(entity) => {
+                let fresh_ids = Arc::new(|| ExecutionId::new(Uuid::now_v7()));
+                Self::Entity(EntitySession::new(registry, entity, max_payload_bytes, fresh_ids))
+            }
+        }
+    }
+}
+
+/// What came of a turn that was handed out.
+pub(super) enum TurnOutcome {
+    /// It has ended.
+    Done(Turn),
+    /// It could not be run; its messages come back.
+    Parked(Vec<TaskMessage>, ParkReason),
+    /// It goes on elsewhere; a copy of its messages.
+    Outside(Vec<TaskMessage>),
 }
 
 impl Actor for InstanceActor {
@@ -36,38 +76,82 @@ impl Handler<RunTurn> for InstanceActor {
         // At most one turn of an instance is under way, so the bound of the partition's mailbox is not in question.
         // Panics of user code do not come this far.
         match catch_unwind(AssertUnwindSafe(|| self.run(request))) {
-            Ok(outcome) => self.partition.do_send(TurnDone { instance, outcome }),
-            Err(panic) => {
-                let problem = format!("{instance}: {}", FailureDetails::from_panic(&*panic));
-                self.partition.do_send(TurnPanicked(problem));
-            }
+            Ok(Ended::Here(outcome)) => self.partition.do_send(TurnDone { instance, outcome }),
+            Ok(Ended::NotYet(turn)) => self.go_on_outside(turn),
+            Err(panic) => self.partition.do_send(panicked(&instance, &*panic)),
         }
     }
 }
 
+enum Ended {
+    Here(TurnOutcome),
+    NotYet(Pin<Box<PendingEntityTurn>>),
+}
+
+fn panicked(instance: &InstanceId, panic: &(dyn std::any::Any + Send)) -> TurnPanicked {
+    TurnPanicked(format!("{instance}: {}", FailureDetails::from_panic(panic)))
+}
+
 impl InstanceActor {
-    fn run(&mut self, request: TurnRequest) -> Result<Turn, (Vec<TaskMessage>, ParkReason)> {
+    fn run(&mut self, request: TurnRequest) -> Ended {
+        let session = match &mut self.session {
+            ResidentSession::Orchestration(session) => session,
+            ResidentSession::Entity(entity) => {
+                let state = match request.session {
+                    SessionSource::Entity(state) => *state,
+                    _ => EntityState::default(),
+                };
+                let turn = entity.begin(request.batch, state, request.now);
+                return self.run_entity(Box::pin(turn));
+            }
+        };
         if let SessionSource::Replay { .. } = &request.session {
             let history = bridge::replayed_events(&self.instance, &request.session);
             let replayed = history
                 .map_err(|error| ParkReason::Damaged(error.to_string()))
-                .and_then(|history| self.session.replay(&history).map_err(ParkReason::from));
+                .and_then(|history| session.replay(&history).map_err(ParkReason::from));
             if let Err(reason) = replayed {
-                return Err((request.batch, reason));
+                return Ended::Here(TurnOutcome::Parked(request.batch, reason));
             }
         }
-        match self.session.check(&request.batch) {
-            Ok(()) => Ok(self.session.turn(request.batch, request.now)),
-            Err(unfit) => Err((request.batch, unfit.into())),
+        Ended::Here(match session.check(&request.batch) {
+            Ok(()) => TurnOutcome::Done(session.turn(request.batch, request.now)),
+            Err(unfit) => TurnOutcome::Parked(request.batch, unfit.into()),
+        })
+    }
+
+    /// Polls the turn once, here. Most entities wait for nothing real, and their turns end at once like any.
+    fn run_entity(&self, mut turn: Pin<Box<PendingEntityTurn>>) -> Ended {
+        // Sockets and timers of the entity's code belong to the program's runtime, not to this thread's.
+        let _entered = self.runtime.enter();
+        match turn.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Ended::Here(TurnOutcome::Done(turn)),
+            Poll::Pending => Ended::NotYet(turn),
         }
+    }
+
+    /// A turn that waits for something real goes on among the activities, and reports from there.
+    fn go_on_outside(&self, turn: Pin<Box<PendingEntityTurn>>) {
+        let (instance, partition) = (self.instance.clone(), self.partition.clone());
+        // Before anything can report the end.
+        let outcome = TurnOutcome::Outside(turn.messages().to_vec());
+        partition.do_send(TurnDone { instance: instance.clone(), outcome });
+        self.runtime.spawn(async move {
+            // An entity has one turn at a time, so this is bounded by the number of entities.
+            match AssertUnwindSafe(turn).catch_unwind().await {
+                Ok(turn) => partition.do_send(TurnDone { instance, outcome: TurnOutcome::Done(turn) }),
+                Err(panic) => partition.do_send(panicked(&instance, &*panic)),
+            }
+        });
     }
 }
 
 /// Starts an instance actor on the current thread.
 pub(super) fn start(
     instance: InstanceId,
-    session: Session,
+    session: ResidentSession,
+    runtime: Handle,
     partition: &Context<PartitionActor>,
 ) -> Addr<InstanceActor> {
-    InstanceActor { instance, session, partition: partition.address() }.start()
+    InstanceActor { instance, session, partition: partition.address(), runtime }.start()
 }

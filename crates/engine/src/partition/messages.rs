@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use actix::Message;
-use steadfast_core::partition::{Accepted, HistoryPiece, LoadedInstance, ParkReason, Rejection, Token};
-use steadfast_core::turn::Turn;
+use steadfast_core::partition::{Accepted, HistoryPiece, LoadedInstance, Rejection, Token};
 use steadfast_core::{
     ActivityId, FailureDetails, InstanceId, InstanceState, PartitionId, Payload, Position, TaskMessage,
     Timestamp,
 };
 use steadfast_store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::instance::TurnOutcome;
 
 /// Why a call to a partition has no answer.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ pub(crate) struct StateRead {
 #[rtype(result = "()")]
 pub(super) struct TurnDone {
     pub(super) instance: InstanceId,
-    pub(super) outcome: Result<Turn, (Vec<TaskMessage>, ParkReason)>,
+    pub(super) outcome: TurnOutcome,
 }
 
 /// From an instance actor: the kernel panicked, which is a bug, in a turn of this instance. What the turn had changed

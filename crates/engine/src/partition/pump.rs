@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, Message};
 use steadfast_core::partition::{Effect, SessionSource, TurnRequest, Work};
-use steadfast_core::turn::Session;
 use steadfast_store::{LogRecord, StoreError};
 
 use super::actor::{PartitionActor, PendingRead};
-use super::instance::{self, RunTurn};
+use super::instance::{self, ResidentSession, RunTurn, TurnOutcome};
 use super::messages::{Appended, Loaded, Materialised, PartitionMessage, TurnDone, TurnPanicked};
 use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
 
@@ -85,11 +84,12 @@ impl PartitionActor {
     fn run_turn(&mut self, request: TurnRequest, context: &mut Context<Self>) {
         let instance = &request.instance;
         let actor = match (&request.session, self.instances.get(instance)) {
-            (SessionSource::Resident, Some(actor)) => actor.clone(),
+            (SessionSource::Resident | SessionSource::Entity(_), Some(actor)) => actor.clone(),
             _ => {
                 let (registry, max) = (self.shared.registry.clone(), self.shared.options.payload_bytes_max);
-                let session = Session::new(registry, instance.clone(), max);
-                let actor = instance::start(instance.clone(), session, context);
+                let session = ResidentSession::new(registry, instance, max);
+                let runtime = self.shared.runtime.clone();
+                let actor = instance::start(instance.clone(), session, runtime, context);
                 self.instances.insert(instance.clone(), actor.clone());
                 actor
             }
@@ -212,7 +212,8 @@ impl PartitionActor {
 
     fn stop_if_done(&mut self, context: &mut Context<Self>) {
         let Some(stopping) = &self.stopping else { return };
-        if (self.attempts.running() == 0 || stopping.overdue) && self.machine.is_settled() {
+        let waited_for = self.attempts.running() + self.machine.turns_outside();
+        if (waited_for == 0 || stopping.overdue) && self.machine.is_settled() {
             if self.machine.is_quiet() {
                 self.finish(context);
             } else {
@@ -229,8 +230,9 @@ impl Handler<TurnDone> for PartitionActor {
 
     fn handle(&mut self, done: TurnDone, context: &mut Context<Self>) {
         match done.outcome {
-            Ok(turn) => self.machine.on_turn(&done.instance, turn),
-            Err((batch, reason)) => {
+            TurnOutcome::Done(turn) => self.machine.on_turn(&done.instance, turn),
+            TurnOutcome::Outside(batch) => self.machine.on_turn_outside(&done.instance, batch),
+            TurnOutcome::Parked(batch, reason) => {
                 tracing::error!(instance = %done.instance, %reason, "the instance cannot go on in this process");
                 self.machine.on_parked(&done.instance, batch, reason);
             }

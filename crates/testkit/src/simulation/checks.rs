@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast_core::codec;
+use steadfast_core::entity::EntityState;
 use steadfast_core::partition::{Partition, PartitionCounts, Token, Work};
 use steadfast_core::{
     EventKind, FailureDetails, HistoryEvent, InstanceId, InstanceState, OrchestrationStatus, PartitionId,
@@ -25,12 +26,14 @@ pub struct EndState {
     pub failure: Option<Box<FailureDetails>>,
     /// Its custom status.
     pub custom_status: Option<Payload>,
+    /// Of an entity: its user state and its lock.
+    pub entity: Option<Box<EntityState>>,
 }
 
 impl From<InstanceState> for EndState {
     fn from(state: InstanceState) -> Self {
-        let InstanceState { status, output, failure, custom_status, .. } = state;
-        Self { status, output, failure, custom_status }
+        let InstanceState { status, output, failure, custom_status, entity, .. } = state;
+        Self { status, output, failure, custom_status, entity }
     }
 }
 
@@ -86,6 +89,11 @@ impl Simulation {
     /// The history is well formed, gives the state, and replays.
     fn check_instance(&self, state: &InstanceState, history: &[HistoryEvent]) {
         let instance = &state.instance;
+        if let Some(entity) = &state.entity {
+            assert!(history.is_empty(), "the entity {instance} has a history");
+            assert!(!entity.is_empty(), "the entity {instance} is empty and has not vanished");
+            return;
+        }
         if history.is_empty() {
             assert_eq!(state.status, OrchestrationStatus::Pending, "{instance} has no history");
             return;
@@ -129,7 +137,9 @@ impl Simulation {
                 recovered.on_loaded(&instance, loaded);
             }
             let (live, again) = (node.partition.counts(), recovered.counts());
-            let kept = |counts: PartitionCounts| (counts.unfinished_activities, counts.timers);
+            let kept = |counts: PartitionCounts| {
+                (counts.unfinished_activities, counts.timers, counts.delayed_signals)
+            };
             assert_eq!(kept(live), kept(again), "{id}: live and recovered");
             // An acknowledgement is written with the next record that there is a reason to write.
             assert!(live.outbox <= again.outbox, "{id}: a message would be lost");

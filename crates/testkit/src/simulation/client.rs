@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use steadfast_core::entity::EntityOperation;
 use steadfast_core::partition::{Accepted, Partition, Rejection, Token};
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload, TaskMessage,
-    Timestamp,
+    EntityId, EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload,
+    TaskMessage, Timestamp,
 };
 use uuid::Uuid;
 
@@ -32,6 +33,7 @@ pub(super) enum Gate {
 pub(super) enum Wanted {
     Start { started: Box<ExecutionStarted>, delay: Option<Duration>, fresh_id: bool },
     Message(EventKind),
+    Signal { operation: Box<EntityOperation>, delay: Option<Duration> },
     Purge,
 }
 
@@ -88,6 +90,27 @@ impl Client {
         // An id that only one call ever uses may skip the look-up, as one made by the runtime does.
         let fresh_id = instance.starts_with("fresh-");
         self.plan(instance, Wanted::Start { started, delay, fresh_id })
+    }
+
+    pub(super) fn plan_signal(
+        &mut self,
+        entity: &str,
+        operation: &str,
+        input: Payload,
+        delay: Option<Duration>,
+    ) -> Request {
+        let entity = EntityId::parse(entity).expect("the id of an entity");
+        let operation = EntityOperation {
+            request_id: "".into(),
+            operation: operation.into(),
+            input,
+            scheduled_time: None,
+            target: None,
+            caller: None,
+            trace: None,
+        };
+        let operation = Box::new(operation);
+        self.plan(entity.instance_id().as_str(), Wanted::Signal { operation, delay })
     }
 
     pub(super) fn answer(&self, request: Request) -> Option<&Answer> {
@@ -150,6 +173,12 @@ impl Client {
                 (kind, *fresh_id && call.attempts == 1)
             }
             Wanted::Message(kind) => (kind.clone(), false),
+            Wanted::Signal { operation, delay } => {
+                if let Some(delay) = delay {
+                    operation.scheduled_time.get_or_insert(now.after(*delay));
+                }
+                (EventKind::EntityOperationSignaled(operation.clone()), false)
+            }
         };
         let execution = match &kind {
             EventKind::ExecutionStarted(started) => Some(started.execution),

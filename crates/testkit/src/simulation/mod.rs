@@ -162,6 +162,28 @@ impl Simulation {
         self.client.plan(instance, Wanted::Message(kind))
     }
 
+    /// Plans a signal to an entity.
+    ///
+    /// # Panics
+    /// When the input has no JSON form, or the id is not one of an entity.
+    pub fn signal(&mut self, entity: &str, operation: &str, input: &(impl Serialize + ?Sized)) -> Request {
+        self.client.plan_signal(entity, operation, payload(input), None)
+    }
+
+    /// Plans a signal that is to be delivered when `delay` has passed.
+    ///
+    /// # Panics
+    /// When the input has no JSON form, or the id is not one of an entity.
+    pub fn signal_later(
+        &mut self,
+        entity: &str,
+        operation: &str,
+        input: &(impl Serialize + ?Sized),
+        delay: Duration,
+    ) -> Request {
+        self.client.plan_signal(entity, operation, payload(input), Some(delay))
+    }
+
     /// Plans a termination.
     pub fn terminate(&mut self, instance: &str, recurse: bool) -> Request {
         let kind = EventKind::ExecutionTerminated { reason: "terminated by the test".into(), recurse };

@@ -1,24 +1,35 @@
 //! One partition of a simulated hub, with what its shell holds for it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use foldhash::fast::FixedState;
+use steadfast_core::entity::{EntitySession, EntityState, PendingEntityTurn};
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{
     Capture, Effect, ParkReason, Partition, PartitionOptions, SessionSource, Token, TurnRequest,
 };
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{
-    EventKind, ExecutionId, HistoryEvent, InstanceId, Origin, PartitionId, Position, TaskMessage, Timestamp,
+    EntityId, EventKind, ExecutionId, HistoryEvent, InstanceId, Origin, PartitionId, Position, TaskMessage,
+    Timestamp,
 };
 use steadfast_store::{MemoryStore, StoreError, bridge};
+use uuid::Uuid;
 
 use super::options::SimulationOptions;
 
 pub(super) struct Node {
     pub(super) partition: Partition,
     sessions: HashMap<InstanceId, Session, FixedState>,
+    /// Entities in memory.
+    entities: HashSet<InstanceId, FixedState>,
+    /// Turns of entities that wait for something.
+    pub(super) outside: Vec<(InstanceId, PendingEntityTurn)>,
     pub(super) turns: Vec<TurnRequest>,
     pub(super) loads: Vec<InstanceId>,
     pub(super) effects: VecDeque<Effect>,
@@ -74,6 +85,8 @@ impl Node {
         Ok(Self {
             partition,
             sessions: HashMap::default(),
+            entities: HashSet::default(),
+            outside: Vec::new(),
             turns: Vec::new(),
             loads: Vec::new(),
             effects: VecDeque::new(),
@@ -110,11 +123,12 @@ impl Node {
     }
 
     pub(super) fn evict(&mut self, instance: &InstanceId) {
-        assert!(self.sessions.remove(instance).is_some(), "{instance} was evicted and had no session");
+        let known = self.sessions.remove(instance).is_some() || self.entities.remove(instance);
+        assert!(known, "{instance} was evicted and had no session");
     }
 
     pub(super) fn resident(&self) -> usize {
-        self.sessions.len()
+        self.sessions.len() + self.entities.len()
     }
 
     pub(super) fn run_turn(
@@ -125,7 +139,12 @@ impl Node {
     ) -> Result<(), StoreError> {
         let TurnRequest { instance, batch, session, now } = request;
         assert!(!batch.is_empty(), "{instance} was given an empty batch");
+        if let SessionSource::Entity(state) = session {
+            self.run_entity(instance, batch, *state, registry, (now, max_payload_bytes));
+            return Ok(());
+        }
         let mut resumed = match &session {
+            SessionSource::Entity(_) => unreachable!("entities were told apart before"),
             SessionSource::Resident => self.sessions.remove(&instance).expect("a resident session is there"),
             SessionSource::New | SessionSource::Replay { .. } => {
                 assert!(!self.sessions.contains_key(&instance), "{instance} has a session already");
@@ -146,6 +165,59 @@ impl Node {
         self.partition.on_turn(&instance, turn);
         self.touched();
         Ok(())
+    }
+
+    fn run_entity(
+        &mut self,
+        instance: InstanceId,
+        batch: Vec<TaskMessage>,
+        state: EntityState,
+        registry: &Arc<Registry>,
+        (now, max_payload_bytes): (Timestamp, usize),
+    ) {
+        assert!(
+            !self.outside.iter().any(|(other, _)| *other == instance),
+            "two turns of {instance} at a time"
+        );
+        self.entities.insert(instance.clone());
+        let entity = EntityId::of_instance(&instance).expect("only entities have turns of entities");
+        let fresh_ids = Arc::new(|| {
+            static LAST: AtomicU64 = AtomicU64::new(0);
+            ExecutionId::new(Uuid::from_u128(
+                0xf4e5_0000_u128 << 64 | u128::from(LAST.fetch_add(1, Ordering::Relaxed)),
+            ))
+        });
+        let session = EntitySession::new(registry.clone(), entity, max_payload_bytes, fresh_ids);
+        let turn = session.begin(batch, state, now);
+        if let Some(turn) = self.poll_entity(&instance, turn) {
+            self.partition.on_turn_outside(&instance, turn.messages().to_vec());
+            self.outside.push((instance, turn));
+        }
+        self.touched();
+    }
+
+    /// Lets a turn that waits for something try again.
+    pub(super) fn poll_outside(&mut self, turn: usize) {
+        let (instance, turn) = self.outside.remove(turn);
+        if let Some(turn) = self.poll_entity(&instance, turn) {
+            self.outside.push((instance, turn));
+        }
+        self.touched();
+    }
+
+    fn poll_entity(
+        &mut self,
+        instance: &InstanceId,
+        mut turn: PendingEntityTurn,
+    ) -> Option<PendingEntityTurn> {
+        match Pin::new(&mut turn).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Some(turn),
+            Poll::Ready(turn) => {
+                self.note_turn(instance, &turn);
+                self.partition.on_turn(instance, turn);
+                None
+            }
+        }
     }
 
     fn note_turn(&mut self, instance: &InstanceId, turn: &Turn) {

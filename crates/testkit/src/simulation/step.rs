@@ -17,6 +17,7 @@ use super::options::Schedule;
 pub(super) enum Step {
     Load { node: usize, load: usize },
     Turn { node: usize, turn: usize },
+    Outside { node: usize, turn: usize },
     Work { node: usize },
     Commit { node: usize },
     Append,
@@ -43,7 +44,7 @@ impl Step {
             Self::Durable { .. } => 3,
             Self::Effect { .. } => 4,
             Self::Arrive(_) => 5,
-            Self::Activity { .. } => 6,
+            Self::Activity { .. } | Self::Outside { .. } => 6,
             Self::Result { .. } => 7,
             Self::Materialise { .. } => 8,
             Self::Truncate { .. } => 9,
@@ -78,6 +79,7 @@ impl Simulation {
         for (node, it) in self.nodes.iter().enumerate() {
             possible.extend((0..it.loads.len()).map(|load| Step::Load { node, load }));
             possible.extend((0..it.turns.len()).map(|turn| Step::Turn { node, turn }));
+            possible.extend((0..it.outside.len()).map(|turn| Step::Outside { node, turn }));
             let flags = [
                 (it.may_work, Step::Work { node }),
                 (it.may_commit, Step::Commit { node }),
@@ -168,6 +170,7 @@ impl Simulation {
                 it.run_turn(request, &self.registry, self.options.max_payload_bytes)
                     .expect("histories can be read");
             }
+            Step::Outside { node, turn } => self.nodes[node].poll_outside(turn),
             Step::Work { node } => self.work(node),
             Step::Commit { node } => self.commit(node),
             Step::Append => self.append(),
@@ -210,7 +213,8 @@ impl Simulation {
         match it.partition.next_work() {
             Some(Work::Load(instance)) => it.loads.push(instance),
             Some(Work::Turn(request)) => {
-                let twice = it.turns.iter().any(|other| other.instance == request.instance);
+                let twice = it.turns.iter().any(|other| other.instance == request.instance)
+                    || it.outside.iter().any(|(other, _)| *other == request.instance);
                 assert!(!twice, "two turns of {} at a time", request.instance);
                 it.turns.push(request);
             }

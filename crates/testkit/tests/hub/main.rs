@@ -3,6 +3,7 @@
 
 mod crash_everywhere;
 mod damage;
+mod entities;
 mod free_for_all;
 mod intake;
 mod memory;

@@ -12,6 +12,7 @@ use steadfast_core::{Error, Result, TaskError};
 use steadfast_testkit::Simulation;
 
 pub(crate) fn register_all(hub: &mut Simulation) {
+    crate::entities::register(hub);
     hub.register(activity("double", |_: ActivityContext, n: u64| async move { Result::<_>::Ok(n * 2) }));
     hub.register(activity("refuse", |_: ActivityContext, why: String| async move {
         Result::<()>::Err(Error::msg(why))

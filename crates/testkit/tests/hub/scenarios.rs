@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use steadfast_testkit::{EndState, Simulation, SimulationOptions};
 
+use crate::entities;
 use crate::programs::register_all;
 
 pub(crate) type Plan = fn(&mut Simulation);
@@ -25,6 +26,12 @@ pub(crate) const SCENARIOS: &[(&str, Plan)] = &[
     ("scheduled starts", scheduled_starts),
     ("continue-as-new leaving activities behind, with timeouts", hurried),
     ("payloads that are compressed", compressed_payloads),
+    ("signals to entities", entities::signals),
+    ("delayed signals", entities::delayed),
+    ("calls of entities", entities::calls),
+    ("critical sections", entities::transfers),
+    ("owners of locks that end", entities::owners_that_end),
+    ("owners of locks that fail or go on", entities::owners_that_fail_or_go_on),
 ];
 
 pub(crate) fn hub(plan: Plan, options: SimulationOptions) -> Simulation {

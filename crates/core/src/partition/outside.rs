@@ -1,0 +1,83 @@
+//! Turns that do not end at once.
+//!
+//! A turn usually ends where it began: the shell runs it and reports. But its code may wait for something real, or run
+//! in another process. Then the shell says that the turn goes on outside. Its messages go back into the queue, marked,
+//! so that the next record writes them as accepted; commits and captures are held up by nothing, and the instance takes
+//! no other turn meanwhile. When the result comes, the marked messages are consumed by the checkpoint. After a crash in
+//! between they are in the queue like any others, and the turn runs again.
+
+use super::entry::{Queued, RunningBatch, SessionPhase};
+use super::machine::Partition;
+use crate::ids::InstanceId;
+use crate::message::TaskMessage;
+
+impl Partition {
+    /// A turn that was handed out does not end at once; `batch` is what it was given. Its result comes with
+    /// [`Partition::on_turn`], or it is given up with [`Partition::on_turn_abandoned`].
+    pub fn on_turn_outside(&mut self, instance: &InstanceId, batch: Vec<TaskMessage>) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        let Some(running) = entry.running.take() else { return };
+        entry.outside = true;
+        self.running -= 1;
+        self.outside += 1;
+        self.put_back(instance, batch, running, true);
+    }
+
+    /// Nobody will report the result of a turn that went on outside: its messages wait for the next turn.
+    pub fn on_turn_abandoned(&mut self, instance: &InstanceId) {
+        let Some(entry) = self.entries.get_mut(instance).filter(|entry| entry.outside) else { return };
+        entry.outside = false;
+        entry.passed_over = 0;
+        entry.session = SessionPhase::Idle;
+        entry.queue.iter_mut().for_each(|queued| queued.outside = false);
+        self.outside -= 1;
+        self.evict(instance);
+        self.mark_ready(instance);
+    }
+
+    /// How many turns go on outside.
+    pub fn turns_outside(&self) -> usize {
+        self.outside
+    }
+
+    /// Puts the messages of a turn that did not consume them back into the queue, each at its place.
+    pub(super) fn put_back(
+        &mut self,
+        instance: &InstanceId,
+        batch: Vec<TaskMessage>,
+        running: RunningBatch,
+        outside: bool,
+    ) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        for ((sequence, logged, stored), message) in running.items.into_iter().zip(batch).rev() {
+            let queued = Queued { sequence, logged, stored, unverified: None, outside, message };
+            let Err(place) = entry.queue.binary_search_by_key(&sequence, |queued| queued.sequence) else {
+                continue;
+            };
+            entry.queue.insert(place, queued);
+            if !logged {
+                self.open.fresh.push((instance.clone(), sequence));
+            }
+        }
+    }
+
+    /// The batch of the turn whose result has come, wherever it ran.
+    pub(super) fn take_running(&mut self, instance: &InstanceId) -> Option<RunningBatch> {
+        let Some(entry) = self.entries.get_mut(instance).filter(|entry| entry.outside) else {
+            return self.end_running(instance);
+        };
+        entry.outside = false;
+        entry.session = SessionPhase::Idle;
+        self.outside -= 1;
+        let first_left = entry.queue.iter().find(|queued| !queued.outside);
+        let first_left = first_left.map_or(u64::MAX, |queued| queued.sequence);
+        let mut running = RunningBatch::default();
+        entry.queue.retain(|queued| {
+            if queued.outside {
+                running.note(queued, first_left);
+            }
+            !queued.outside
+        });
+        Some(running)
+    }
+}
