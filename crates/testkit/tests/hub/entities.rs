@@ -28,7 +28,7 @@ pub(crate) fn register(hub: &mut Simulation) {
             .operation("insert_and_fail", |set: &mut BTreeSet<u64>, ctx: &EntityContext, n: u64| {
                 set.insert(n);
                 ctx.signal(EntityCall::<()>::new(ctx.id(), "insert", &n))?;
-                if n % 2 == 0 {
+                if n.is_multiple_of(2) {
                     panic!("even numbers are too much");
                 }
                 Err::<(), _>(Error::msg("odd numbers are refused"))
