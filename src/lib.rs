@@ -345,7 +345,7 @@ pub use steadfast_engine::{
     EntityMetadata, EntityPage, EntityQuery, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page,
     RawClient, Run, StartOptions, Started, SystemClock,
 };
-pub use steadfast_macros::{activity, orchestration};
+pub use steadfast_macros::{activity, entity, orchestration};
 
 /// What most programs need, to be imported whole.
 pub mod prelude {
@@ -367,9 +367,10 @@ pub mod store {
 pub mod __private {
     pub use smol_str::SmolStr;
     pub use steadfast_core::model::{
-        ActivityHandle, DuplicateRegistration, OrchestrationHandle, Register, Registry, activity,
-        orchestration,
+        ActivityHandle, DuplicateRegistration, EntityCall, EntityContext, EntityDefinition, IntoEntityId,
+        OrchestrationHandle, Register, Registry, activity, entity, orchestration,
     };
+    pub use steadfast_core::{EntityId, Error, InvalidInstanceId};
 
     /// The type of a `Result`'s success, also when the result goes by an alias.
     #[diagnostic::on_unimplemented(

@@ -11,6 +11,8 @@ mod c_timers;
 mod d_external_events;
 mod i_determinism;
 mod j_payloads;
+mod l_entities;
+mod l_locks;
 mod p_partitions;
 mod t_scaling;
 mod versioning;

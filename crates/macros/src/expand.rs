@@ -43,14 +43,14 @@ impl Kind {
 
 /// What is written in the attribute's parentheses.
 #[derive(Default)]
-struct Arguments {
-    name: Option<LitStr>,
-    version: Option<LitStr>,
-    facade: Option<Path>,
+pub(crate) struct Arguments {
+    pub(crate) name: Option<LitStr>,
+    pub(crate) version: Option<LitStr>,
+    pub(crate) facade: Option<Path>,
 }
 
 impl Arguments {
-    fn read(&mut self, meta: &ParseNestedMeta<'_>) -> syn::Result<()> {
+    pub(crate) fn read(&mut self, meta: &ParseNestedMeta<'_>) -> syn::Result<()> {
         if meta.path.is_ident("name") {
             let name = text(meta, self.name.is_some())?;
             if name.value().is_empty() {

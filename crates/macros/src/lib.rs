@@ -7,6 +7,7 @@
 //!
 //! This crate must not know anything of the runtime. It names paths of the facade, and nothing else.
 
+mod entity;
 mod expand;
 
 use proc_macro::TokenStream;
@@ -128,6 +129,65 @@ pub fn activity(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn orchestration(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(Kind::Orchestration, arguments, item)
+}
+
+/// Turns the methods of a state into an entity.
+///
+/// It stands before the `impl` of a type that can be serialised and has a default. Methods that take `&mut self` become
+/// operations, those that take `&self` become queries, which do not make an entity exist; both may be `async`. They may
+/// take an `&EntityContext` first, and then any number of inputs; what they return may be a `Result`, whose failure
+/// leaves the state as it was. Methods without `self` are left alone.
+///
+/// Beside the methods there are then `Counter::at(key)`, which names one entity and has a method for each operation, and
+/// `Counter::entity()`, which is registered with a hub.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use steadfast::prelude::*;
+///
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Counter {
+///     sum: i64,
+/// }
+///
+/// #[entity]
+/// impl Counter {
+///     fn add(&mut self, amount: i64) -> i64 {
+///         self.sum += amount;
+///         self.sum
+///     }
+///
+///     async fn reset(&mut self, ctx: &EntityContext) -> Result<()> {
+///         if ctx.caller().is_some() {
+///             return Err(Error::msg("only clients may do that"));
+///         }
+///         self.sum = 0;
+///         Ok(())
+///     }
+/// }
+///
+/// #[orchestration]
+/// async fn count_twice(ctx: OrchestrationContext, key: String) -> Result<i64> {
+///     ctx.call_entity(Counter::at(&key).add(1)).await?;
+///     Ok(ctx.call_entity(Counter::at(&key).add(1)).await?)
+/// }
+///
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<()> {
+/// let hub = TaskHub::in_memory().register(Counter::entity()).register(count_twice).start().await?;
+/// let client = hub.client();
+/// client.signal_entity(Counter::at("a").add(40)).await?;
+/// assert_eq!(client.start(count_twice, "a".into()).await?.result().await?, 42);
+/// assert_eq!(client.entity_state::<Counter>(Counter::at("a")).await?.unwrap().sum, 42);
+/// # hub.stop().await?; Ok(()) }
+/// ```
+///
+/// # Arguments
+/// - `name = "..."`: the name of the kind of entity. The type's name in lower case when absent.
+/// - `crate = "..."`: the path of the `steadfast` crate, if it goes by another name.
+#[proc_macro_attribute]
+pub fn entity(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    entity::expand(arguments.into(), item.into()).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
 fn expand(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {

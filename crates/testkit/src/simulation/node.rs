@@ -45,6 +45,9 @@ pub(super) struct Node {
     /// The last record that the log made durable.
     pub(super) synced: Position,
     pub(super) since_materialised: u64,
+    /// The end of the log when this node came up.
+    began: Position,
+    fresh_ids: Arc<AtomicU64>,
     partition_count: u16,
     causes: Causes,
 }
@@ -98,6 +101,8 @@ impl Node {
             handed_in: last,
             synced: last,
             since_materialised: 0,
+            began: last,
+            fresh_ids: Arc::default(),
             partition_count: options.partitions,
             causes,
         })
@@ -181,11 +186,12 @@ impl Node {
         );
         self.entities.insert(instance.clone());
         let entity = EntityId::of_instance(&instance).expect("only entities have turns of entities");
-        let fresh_ids = Arc::new(|| {
-            static LAST: AtomicU64 = AtomicU64::new(0);
-            ExecutionId::new(Uuid::from_u128(
-                0xf4e5_0000_u128 << 64 | u128::from(LAST.fetch_add(1, Ordering::Relaxed)),
-            ))
+        // Ids of what was made before a crash and did not survive it may come again, and no others.
+        let (partition, began, made) = (self.partition.id().0, self.began, self.fresh_ids.clone());
+        let fresh_ids = Arc::new(move || {
+            let number = made.fetch_add(1, Ordering::Relaxed);
+            let place = u64::from(partition) << 48 | began.0;
+            ExecutionId::new(Uuid::from_u64_pair(place, 0xf4e5 << 48 | number))
         });
         let session = EntitySession::new(registry.clone(), entity, max_payload_bytes, fresh_ids);
         let turn = session.begin(batch, state, now);
