@@ -86,14 +86,6 @@ async fn call_by_name(ctx: OrchestrationContext, entity: String, operation: Stri
     })
 }
 
-/// The sum after everything that was signaled before.
-async fn sum_of(client: &steadfast::Client, key: &str) -> i64 {
-    let id = format!("read-{key}-{}", uuid::Uuid::now_v7());
-    let entity = format!("@counter@{key}");
-    let asked = client.start_with(call_by_name, (entity, "get".into()), with_id(&id)).await.unwrap();
-    soon("the answer", asked.result()).await.unwrap().parse().unwrap()
-}
-
 async fn until_known(
     client: &steadfast::Client,
     key: &str,
