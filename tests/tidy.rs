@@ -35,7 +35,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("actix", &["steadfast-engine"]),
     ("sled", &["steadfast-store-sled"]),
     ("bincode", &["steadfast-core"]),
-    ("tokio", &["steadfast-engine", "steadfast-grpc", "steadfast-server", "steadfast-testkit"]),
+    ("tokio", &["steadfast-engine", "steadfast-server", "steadfast-testkit"]),
     ("tonic", &["steadfast-grpc"]),
     ("prost", &["steadfast-grpc"]),
     ("clap", &["steadfast-server"]),

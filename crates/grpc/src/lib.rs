@@ -5,4 +5,7 @@
 //! runs on, or how a turn is taken.
 
 pub mod convert;
+mod service;
 pub mod wire;
+
+pub use service::{MESSAGE_BYTES_MAX, TaskHubService};

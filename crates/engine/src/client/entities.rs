@@ -153,7 +153,7 @@ impl Client {
         let owner = self.shared.routes.owner(instance);
         let wait_for = WaitFor::Nothing;
         self.ask(owner, Some(instance), |address, answer| {
-            address.do_send(Wait { instance: instance.clone(), wait_for, answer });
+            address.do_send(Wait { instance: instance.clone(), wait_for, may_come: false, answer });
         })
         .await
     }

@@ -1,10 +1,11 @@
 //! The untyped client: names and JSON text instead of handles and types.
 
 use smol_str::SmolStr;
-use steadfast_core::{EventKind, ExecutionId, InstanceId, Payload, TraceContext};
+use steadfast_core::{EventKind, ExecutionId, InstanceId, InstanceState, Payload, Timestamp, TraceContext};
 
 use super::{Client, StartOptions};
 use crate::error::ClientError;
+use crate::partition::WaitFor;
 
 /// The calls of [`Client`] that take or give values, with JSON text in their place: for servers, tools and other
 /// languages, which know no Rust types. What has no values is called on the [`Client`] itself.
@@ -61,5 +62,28 @@ impl RawClient<'_> {
     ) -> Result<(), ClientError> {
         self.client.check_size(input.len())?;
         self.client.send(instance, EventKind::EventRaised { name: name.into(), input, trace: None }).await
+    }
+
+    /// Waits until the instance's first turn is done, like [`Client::wait_for_start`], but also for an instance that does
+    /// not exist yet. Drop the future to give up.
+    ///
+    /// # Errors
+    /// When the id cannot be used or the hub is closed.
+    pub async fn wait_for_start(&self, instance: &str) -> Result<InstanceState, ClientError> {
+        self.client.wait_also(&InstanceId::parse(instance)?, WaitFor::Start, None, true).await
+    }
+
+    /// Waits until the instance has ended, like [`Client::wait_for_completion`], but also for an instance that does not
+    /// exist yet. Drop the future to give up.
+    ///
+    /// # Errors
+    /// When the id cannot be used or the hub is closed.
+    pub async fn wait_for_completion(&self, instance: &str) -> Result<InstanceState, ClientError> {
+        self.client.wait_also(&InstanceId::parse(instance)?, WaitFor::End, None, true).await
+    }
+
+    /// The hub's time.
+    pub fn now(&self) -> Timestamp {
+        self.client.shared.clock.now()
     }
 }

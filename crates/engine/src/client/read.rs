@@ -67,10 +67,21 @@ impl Client {
         wait_for: WaitFor,
         timeout: Option<Duration>,
     ) -> Result<InstanceState, ClientError> {
+        self.wait_also(instance, wait_for, timeout, false).await
+    }
+
+    /// Waits also for an instance that may come later, if asked to.
+    pub(super) async fn wait_also(
+        &self,
+        instance: &InstanceId,
+        wait_for: WaitFor,
+        timeout: Option<Duration>,
+        may_come: bool,
+    ) -> Result<InstanceState, ClientError> {
         let owner = self.shared.routes.owner(instance);
         let answer = self.ask(owner, Some(instance), |address, answer| {
             // A question is small, and each client has one at a time.
-            address.do_send(Wait { instance: instance.clone(), wait_for, answer });
+            address.do_send(Wait { instance: instance.clone(), wait_for, may_come, answer });
         });
         let state = match timeout {
             None => answer.await?,

@@ -18,6 +18,7 @@ use crate::storage::LoadRequest;
 pub(super) struct Waiting {
     token: Token,
     wait_for: WaitFor,
+    may_come: bool,
     answer: Answer<Option<Arc<InstanceState>>>,
 }
 
@@ -65,8 +66,12 @@ impl PartitionActor {
         match call {
             Call::Message { message, fresh_id, watch } => {
                 let instance = || message.instance.clone();
-                pending.watch =
-                    watch.map(|answer| Wait { instance: instance(), wait_for: WaitFor::End, answer });
+                pending.watch = watch.map(|answer| Wait {
+                    instance: instance(),
+                    wait_for: WaitFor::End,
+                    may_come: false,
+                    answer,
+                });
                 self.calls.insert(token, pending);
                 self.machine.submit(token, *message, fresh_id);
             }
@@ -91,6 +96,7 @@ impl PartitionActor {
         let Some(PendingRead::State(wait)) = self.reads.remove(&token) else { return };
         match state {
             Some(state) if !wait.wait_for.is_reached(state.status) => self.let_wait(token, wait),
+            None if wait.may_come => self.let_wait(token, wait),
             state => {
                 let _ = wait.answer.send(Ok(state));
             }
@@ -98,11 +104,11 @@ impl PartitionActor {
     }
 
     fn let_wait(&mut self, token: Token, wait: Wait) {
-        let Wait { instance, wait_for, answer } = wait;
+        let Wait { instance, wait_for, may_come, answer } = wait;
         let waiting = self.waiters.entry(instance).or_default();
         // Clients that have given up leave their place to others.
         waiting.retain(|waiting| !waiting.answer.is_closed());
-        waiting.push(Waiting { token, wait_for, answer });
+        waiting.push(Waiting { token, wait_for, may_come, answer });
     }
 
     /// The instance leaves memory: so do the places of clients that no longer wait for it.
@@ -118,11 +124,11 @@ impl PartitionActor {
     fn stop_waiting(&mut self, token: Token, instance: &InstanceId) -> Option<Wait> {
         let waiting = self.waiters.get_mut(instance)?;
         let at = waiting.iter().position(|waiting| waiting.token == token)?;
-        let Waiting { wait_for, answer, .. } = waiting.swap_remove(at);
+        let Waiting { wait_for, may_come, answer, .. } = waiting.swap_remove(at);
         if waiting.is_empty() {
             self.waiters.remove(instance);
         }
-        Some(Wait { instance: instance.clone(), wait_for, answer })
+        Some(Wait { instance: instance.clone(), wait_for, may_come, answer })
     }
 
     /// The instance started or ended: tells those who wait for that.
@@ -132,6 +138,7 @@ impl PartitionActor {
         for waiter in waiting {
             match state {
                 Some(state) if !waiter.wait_for.is_reached(state.status) => left.push(waiter),
+                None if waiter.may_come => left.push(waiter),
                 state => {
                     let _ = waiter.answer.send(Ok(state.cloned()));
                 }
@@ -150,8 +157,8 @@ impl PartitionActor {
         if !left.is_empty() {
             self.waiters.insert(instance.clone(), left);
         }
-        for Waiting { wait_for, answer, .. } in started {
-            self.read_state(Wait { instance: instance.clone(), wait_for, answer }, context);
+        for Waiting { wait_for, may_come, answer, .. } in started {
+            self.read_state(Wait { instance: instance.clone(), wait_for, may_come, answer }, context);
         }
     }
 

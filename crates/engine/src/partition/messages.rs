@@ -59,12 +59,14 @@ pub(crate) enum WaitFor {
     End,
 }
 
-/// Reads an instance's state once it is as wished; none if there is no such instance.
+/// Reads an instance's state once it is as wished; none if there is no such instance, unless it may come later.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Wait {
     pub(crate) instance: InstanceId,
     pub(crate) wait_for: WaitFor,
+    /// Whether to wait also for an instance that does not exist yet.
+    pub(crate) may_come: bool,
     pub(crate) answer: Answer<Option<Arc<InstanceState>>>,
 }
 

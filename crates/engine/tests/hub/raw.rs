@@ -3,7 +3,7 @@
 use steadfast_core::{EventKind, OrchestrationStatus, Payload, TraceContext};
 use steadfast_engine::{ClientError, HubOptions, StartOptions};
 
-use crate::support::{end_of, history_of, hub, soon, stop, waiter, with_id};
+use crate::support::{end_of, fence, history_of, hub, soon, stop, waiter, with_id};
 
 fn json(text: &str) -> Payload {
     Payload::from_json(text)
@@ -57,5 +57,22 @@ async fn json_text_is_bounded_like_any_payload() {
     client.raw().start("waiter", json("null"), None, with_id("w")).await.unwrap();
     let raise = client.raw().raise_event("w", "go", long()).await.unwrap_err();
     assert!(matches!(raise, ClientError::PayloadTooLarge { .. }), "{raise}");
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_outlast_the_start_of_an_instance_that_does_not_exist_yet() {
+    let hub = hub(2).register(waiter()).start().await.unwrap();
+    let client = hub.client();
+    let (start, end) = (client.clone(), client.clone());
+    let start = tokio::spawn(async move { start.raw().wait_for_start("later").await });
+    let end = tokio::spawn(async move { end.raw().wait_for_completion("later").await });
+    fence(&client, "later").await;
+    client.raw().start("waiter", json("null"), None, with_id("later")).await.unwrap();
+    let begun = soon("the start", start).await.unwrap().unwrap();
+    assert_eq!(begun.status, OrchestrationStatus::Running);
+    client.raw().raise_event("later", "go", json("\"now\"")).await.unwrap();
+    let ended = soon("the end", end).await.unwrap().unwrap();
+    assert_eq!(ended.output, Some(json("\"now\"")));
     stop(hub).await;
 }

@@ -1,0 +1,269 @@
+//! `TaskHubSidecarService`: what clients ask, answered by the engine's client.
+
+mod control;
+mod look;
+mod many;
+mod refuse;
+mod start;
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use steadfast_engine::Client;
+use tonic::{Request, Response, Status};
+
+use crate::wire;
+use crate::wire::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
+
+/// The largest message that is taken, in bytes: SDKs send payloads of any size, and gRPC's default of 4 MiB is too
+/// small for them.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Serves one hub to clients of the protocol. Instances that clients start are run by the code that is registered with
+/// the hub; workers are not served, and are told so with `UNIMPLEMENTED`.
+///
+/// ```no_run
+/// # async fn serve(client: steadfast_engine::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use steadfast_grpc::TaskHubService;
+/// let service = TaskHubService::new(client).into_server();
+/// tonic::transport::Server::builder().add_service(service).serve("127.0.0.1:4001".parse()?).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct TaskHubService {
+    client: Client,
+}
+
+impl TaskHubService {
+    /// Serves the hub of this client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The tonic service, which takes messages of up to [`MESSAGE_BYTES_MAX`].
+    pub fn into_server(self) -> TaskHubSidecarServiceServer<Self> {
+        TaskHubSidecarServiceServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(usize::MAX)
+    }
+}
+
+/// What is asked of this server and is not served by it.
+fn not_served<T>(what: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("this server does not serve {what}")))
+}
+
+const QUERIES: &str = "queries";
+const WORKERS: &str = "workers";
+const HUBS: &str = "task hubs that come and go";
+const ENTITIES: &str = "entities";
+
+#[tonic::async_trait]
+impl TaskHubSidecarService for TaskHubService {
+    async fn hello(&self, _: Request<()>) -> Answer<()> {
+        Ok(Response::new(()))
+    }
+
+    async fn start_instance(
+        &self,
+        request: Request<wire::CreateInstanceRequest>,
+    ) -> Answer<wire::CreateInstanceResponse> {
+        self.start(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<wire::GetInstanceRequest>,
+    ) -> Answer<wire::GetInstanceResponse> {
+        self.look(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rewind_instance(
+        &self,
+        _: Request<wire::RewindInstanceRequest>,
+    ) -> Answer<wire::RewindInstanceResponse> {
+        not_served("rewinding")
+    }
+
+    async fn restart_instance(
+        &self,
+        request: Request<wire::RestartInstanceRequest>,
+    ) -> Answer<wire::RestartInstanceResponse> {
+        self.restart(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn wait_for_instance_start(
+        &self,
+        request: Request<wire::GetInstanceRequest>,
+    ) -> Answer<wire::GetInstanceResponse> {
+        self.wait_for_start(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn wait_for_instance_completion(
+        &self,
+        request: Request<wire::GetInstanceRequest>,
+    ) -> Answer<wire::GetInstanceResponse> {
+        self.wait_for_completion(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn raise_event(
+        &self,
+        request: Request<wire::RaiseEventRequest>,
+    ) -> Answer<wire::RaiseEventResponse> {
+        self.raise(request.into_inner()).await?;
+        Ok(Response::new(wire::RaiseEventResponse {}))
+    }
+
+    async fn terminate_instance(
+        &self,
+        request: Request<wire::TerminateRequest>,
+    ) -> Answer<wire::TerminateResponse> {
+        self.terminate(request.into_inner()).await?;
+        Ok(Response::new(wire::TerminateResponse {}))
+    }
+
+    async fn suspend_instance(
+        &self,
+        request: Request<wire::SuspendRequest>,
+    ) -> Answer<wire::SuspendResponse> {
+        self.suspend(request.into_inner()).await?;
+        Ok(Response::new(wire::SuspendResponse {}))
+    }
+
+    async fn resume_instance(&self, request: Request<wire::ResumeRequest>) -> Answer<wire::ResumeResponse> {
+        self.resume(request.into_inner()).await?;
+        Ok(Response::new(wire::ResumeResponse {}))
+    }
+
+    async fn query_instances(
+        &self,
+        _: Request<wire::QueryInstancesRequest>,
+    ) -> Answer<wire::QueryInstancesResponse> {
+        not_served(QUERIES)
+    }
+
+    async fn list_instance_ids(
+        &self,
+        _: Request<wire::ListInstanceIdsRequest>,
+    ) -> Answer<wire::ListInstanceIdsResponse> {
+        not_served(QUERIES)
+    }
+
+    async fn purge_instances(
+        &self,
+        request: Request<wire::PurgeInstancesRequest>,
+    ) -> Answer<wire::PurgeInstancesResponse> {
+        self.purge(request.into_inner()).await.map(Response::new)
+    }
+
+    type StreamInstanceHistoryStream = Answers<wire::HistoryChunk>;
+
+    async fn stream_instance_history(
+        &self,
+        request: Request<wire::StreamInstanceHistoryRequest>,
+    ) -> Answer<Self::StreamInstanceHistoryStream> {
+        self.history(request.into_inner()).await.map(Response::new)
+    }
+
+    type GetWorkItemsStream = Answers<wire::WorkItem>;
+
+    async fn get_work_items(
+        &self,
+        _: Request<wire::GetWorkItemsRequest>,
+    ) -> Answer<Self::GetWorkItemsStream> {
+        not_served(WORKERS)
+    }
+
+    async fn complete_activity_task(
+        &self,
+        _: Request<wire::ActivityResponse>,
+    ) -> Answer<wire::CompleteTaskResponse> {
+        not_served(WORKERS)
+    }
+
+    async fn complete_orchestrator_task(
+        &self,
+        _: Request<wire::OrchestratorResponse>,
+    ) -> Answer<wire::CompleteTaskResponse> {
+        not_served(WORKERS)
+    }
+
+    async fn complete_entity_task(
+        &self,
+        _: Request<wire::EntityBatchResult>,
+    ) -> Answer<wire::CompleteTaskResponse> {
+        not_served(WORKERS)
+    }
+
+    async fn abandon_task_activity_work_item(
+        &self,
+        _: Request<wire::AbandonActivityTaskRequest>,
+    ) -> Answer<wire::AbandonActivityTaskResponse> {
+        not_served(WORKERS)
+    }
+
+    async fn abandon_task_orchestrator_work_item(
+        &self,
+        _: Request<wire::AbandonOrchestrationTaskRequest>,
+    ) -> Answer<wire::AbandonOrchestrationTaskResponse> {
+        not_served(WORKERS)
+    }
+
+    async fn abandon_task_entity_work_item(
+        &self,
+        _: Request<wire::AbandonEntityTaskRequest>,
+    ) -> Answer<wire::AbandonEntityTaskResponse> {
+        not_served(WORKERS)
+    }
+
+    async fn create_task_hub(
+        &self,
+        _: Request<wire::CreateTaskHubRequest>,
+    ) -> Answer<wire::CreateTaskHubResponse> {
+        not_served(HUBS)
+    }
+
+    async fn delete_task_hub(
+        &self,
+        _: Request<wire::DeleteTaskHubRequest>,
+    ) -> Answer<wire::DeleteTaskHubResponse> {
+        not_served(HUBS)
+    }
+
+    async fn signal_entity(
+        &self,
+        _: Request<wire::SignalEntityRequest>,
+    ) -> Answer<wire::SignalEntityResponse> {
+        not_served(ENTITIES)
+    }
+
+    async fn get_entity(&self, _: Request<wire::GetEntityRequest>) -> Answer<wire::GetEntityResponse> {
+        not_served(ENTITIES)
+    }
+
+    async fn query_entities(
+        &self,
+        _: Request<wire::QueryEntitiesRequest>,
+    ) -> Answer<wire::QueryEntitiesResponse> {
+        not_served(ENTITIES)
+    }
+
+    async fn clean_entity_storage(
+        &self,
+        _: Request<wire::CleanEntityStorageRequest>,
+    ) -> Answer<wire::CleanEntityStorageResponse> {
+        not_served(ENTITIES)
+    }
+
+    async fn skip_graceful_orchestration_terminations(
+        &self,
+        _: Request<wire::SkipGracefulOrchestrationTerminationsRequest>,
+    ) -> Answer<wire::SkipGracefulOrchestrationTerminationsResponse> {
+        not_served("terminations without grace")
+    }
+}

@@ -1,0 +1,9 @@
+//! `TaskHubSidecarService` over a loopback connection, as clients of other languages use it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod control;
+mod look;
+mod many;
+mod start;
+mod support;
