@@ -119,7 +119,7 @@ impl Client {
         self.tell(&entity, EventKind::EntityOperationSignaled(Box::new(operation))).await
     }
 
-    async fn tell(&self, entity: &EntityId, kind: EventKind) -> Result<(), ClientError> {
+    pub(super) async fn tell(&self, entity: &EntityId, kind: EventKind) -> Result<(), ClientError> {
         let instance = entity.instance_id();
         let message = Box::new(self.message(instance, None, kind));
         let call = Call::Message { message, fresh_id: false, watch: None };

@@ -1,7 +1,10 @@
 //! The untyped client: names and JSON text instead of handles and types.
 
 use smol_str::SmolStr;
-use steadfast_core::{EventKind, ExecutionId, InstanceId, InstanceState, Payload, Timestamp, TraceContext};
+use steadfast_core::entity::EntityOperation;
+use steadfast_core::{
+    EntityId, EventKind, ExecutionId, InstanceId, InstanceState, Payload, Timestamp, TraceContext,
+};
 
 use super::{Client, StartOptions};
 use crate::error::ClientError;
@@ -62,6 +65,32 @@ impl RawClient<'_> {
     ) -> Result<(), ClientError> {
         self.client.check_size(input.len())?;
         self.client.send(instance, EventKind::EventRaised { name: name.into(), input, trace: None }).await
+    }
+
+    /// Signals an entity, like [`Client::signal_entity`], and not before `at` if that is given. `request_id` is shown where
+    /// the operation is shown, and means nothing else.
+    ///
+    /// # Errors
+    /// When the input is too large or the hub is closed.
+    pub async fn signal_entity(
+        &self,
+        entity: &EntityId,
+        operation: impl Into<SmolStr>,
+        input: Payload,
+        request_id: impl Into<SmolStr>,
+        at: Option<Timestamp>,
+    ) -> Result<(), ClientError> {
+        self.client.check_size(input.len())?;
+        let operation = EntityOperation {
+            request_id: request_id.into(),
+            operation: operation.into(),
+            input,
+            scheduled_time: at,
+            target: None,
+            caller: None,
+            trace: None,
+        };
+        self.client.tell(entity, EventKind::EntityOperationSignaled(Box::new(operation))).await
     }
 
     /// Waits until the instance's first turn is done, like [`Client::wait_for_start`], but also for an instance that does

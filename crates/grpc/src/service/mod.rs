@@ -1,6 +1,7 @@
 //! `TaskHubSidecarService`: what clients ask, answered by the engine's client.
 
 mod control;
+mod entities;
 mod look;
 mod many;
 mod refuse;
@@ -61,7 +62,6 @@ fn not_served<T>(what: &str) -> Result<T, Status> {
 const QUERIES: &str = "queries";
 const WORKERS: &str = "workers";
 const HUBS: &str = "task hubs that come and go";
-const ENTITIES: &str = "entities";
 
 #[tonic::async_trait]
 impl TaskHubSidecarService for TaskHubService {
@@ -237,27 +237,27 @@ impl TaskHubSidecarService for TaskHubService {
 
     async fn signal_entity(
         &self,
-        _: Request<wire::SignalEntityRequest>,
+        request: Request<wire::SignalEntityRequest>,
     ) -> Answer<wire::SignalEntityResponse> {
-        not_served(ENTITIES)
+        self.signal(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_entity(&self, _: Request<wire::GetEntityRequest>) -> Answer<wire::GetEntityResponse> {
-        not_served(ENTITIES)
+    async fn get_entity(&self, request: Request<wire::GetEntityRequest>) -> Answer<wire::GetEntityResponse> {
+        self.entity(request.into_inner()).await.map(Response::new)
     }
 
     async fn query_entities(
         &self,
-        _: Request<wire::QueryEntitiesRequest>,
+        request: Request<wire::QueryEntitiesRequest>,
     ) -> Answer<wire::QueryEntitiesResponse> {
-        not_served(ENTITIES)
+        self.entities(request.into_inner()).await.map(Response::new)
     }
 
     async fn clean_entity_storage(
         &self,
-        _: Request<wire::CleanEntityStorageRequest>,
+        request: Request<wire::CleanEntityStorageRequest>,
     ) -> Answer<wire::CleanEntityStorageResponse> {
-        not_served(ENTITIES)
+        self.clean_entities(request.into_inner()).await.map(Response::new)
     }
 
     async fn skip_graceful_orchestration_terminations(

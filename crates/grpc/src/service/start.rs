@@ -60,7 +60,7 @@ impl TaskHubService {
     }
 
     /// A moment that has passed means "now"; some SDKs always send 1970.
-    fn later(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+    pub(super) fn later(&self, at: Option<Timestamp>) -> Option<Timestamp> {
         at.filter(|at| *at > self.client.raw().now())
     }
 

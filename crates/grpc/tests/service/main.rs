@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod control;
+mod entities;
 mod look;
 mod many;
 mod start;

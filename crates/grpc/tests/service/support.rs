@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::Error;
-use steadfast_core::model::{OrchestrationContext, orchestration};
+use steadfast_core::model::{EntityContext, OrchestrationContext, entity, orchestration};
 use steadfast_engine::{Hub, HubBuilder};
 use steadfast_grpc::TaskHubService;
 use steadfast_grpc::wire;
@@ -32,7 +32,7 @@ pub(crate) struct Served {
     pub(crate) client: Client,
 }
 
-/// A hub with three orchestrations: "echo" returns its input, "waiter" the payload of the event "go", and "failing" fails.
+/// A hub with the entity "counter", which adds, and three orchestrations: "echo" returns its input, "waiter" the payload of the event "go", and "failing" fails.
 pub(crate) async fn serve() -> Served {
     let store = MemoryStore::new(2);
     let hub = HubBuilder::new(move |_| Ok(Arc::new(store)))
@@ -45,6 +45,13 @@ pub(crate) async fn serve() -> Served {
         .register(orchestration("failing", |_: OrchestrationContext, _: Option<String>| async move {
             Err::<(), _>(Error::new("app::Broken", "it broke"))
         }))
+        .register(entity::<i64>("counter").operation(
+            "add",
+            |total: &mut i64, _: &EntityContext, amount: i64| {
+                *total += amount;
+                Ok::<_, Error>(*total)
+            },
+        ))
         .start()
         .await
         .unwrap();

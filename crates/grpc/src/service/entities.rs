@@ -1,0 +1,97 @@
+//! Entities: signals, states, queries and cleaning.
+
+use steadfast_engine::{EntityCleaning, EntityMetadata, EntityQuery};
+use tonic::Status;
+
+use super::TaskHubService;
+use super::refuse::refused;
+use crate::convert::{WireError, entity_id, payload, payload_to_wire, timestamp, timestamp_to_wire};
+use crate::wire;
+
+/// How many entities a page shows at most, whatever is asked for.
+const PAGE_SIZE_MAX: usize = 1000;
+
+impl TaskHubService {
+    pub(super) async fn signal(
+        &self,
+        request: wire::SignalEntityRequest,
+    ) -> Result<wire::SignalEntityResponse, Status> {
+        let entity = entity_id(&request.instance_id)?;
+        if request.name.is_empty() {
+            let message = "SignalEntityRequest";
+            return Err(WireError::Missing { message, field: "name" }.into());
+        }
+        let at = request.scheduled_time.map(|at| timestamp(at, "scheduledTime")).transpose()?;
+        let (input, at) = (payload(request.input), self.later(at));
+        let raw = self.client.raw();
+        let signaled = raw.signal_entity(&entity, request.name, input, request.request_id, at).await;
+        signaled.map_err(refused)?;
+        Ok(wire::SignalEntityResponse {})
+    }
+
+    pub(super) async fn entity(
+        &self,
+        request: wire::GetEntityRequest,
+    ) -> Result<wire::GetEntityResponse, Status> {
+        let known = self.client.entity(entity_id(&request.instance_id)?).await.map_err(refused)?;
+        let entity = known.map(|known| shown(known, request.include_state));
+        Ok(wire::GetEntityResponse { exists: entity.is_some(), entity })
+    }
+
+    pub(super) async fn entities(
+        &self,
+        request: wire::QueryEntitiesRequest,
+    ) -> Result<wire::QueryEntitiesResponse, Status> {
+        let query = request.query.unwrap_or_default();
+        let moment =
+            |at: Option<prost_types::Timestamp>, field| at.map(|at| timestamp(at, field)).transpose();
+        let page_size = query.page_size.unwrap_or_default();
+        let query_of_engine = EntityQuery {
+            id_prefix: query.instance_id_starts_with.unwrap_or_default(),
+            modified_from: moment(query.last_modified_from, "lastModifiedFrom")?,
+            modified_to: moment(query.last_modified_to, "lastModifiedTo")?,
+            include_state: query.include_state,
+            include_transient: query.include_transient,
+            page_size: usize::try_from(page_size).unwrap_or_default().min(PAGE_SIZE_MAX),
+            continuation: query.continuation_token.filter(|token| !token.is_empty()),
+        };
+        let page = self.client.query_entities(&query_of_engine).await.map_err(refused)?;
+        let show = |entity| shown(entity, query.include_state);
+        Ok(wire::QueryEntitiesResponse {
+            entities: page.entities.into_iter().map(show).collect(),
+            continuation_token: page.continuation,
+        })
+    }
+
+    pub(super) async fn clean_entities(
+        &self,
+        request: wire::CleanEntityStorageRequest,
+    ) -> Result<wire::CleanEntityStorageResponse, Status> {
+        let wanted = EntityCleaning {
+            remove_empty: request.remove_empty_entities,
+            release_orphaned_locks: request.release_orphaned_locks,
+            continuation: request.continuation_token.filter(|token| !token.is_empty()),
+        };
+        let cleaned = self.client.clean_entity_storage(&wanted).await.map_err(refused)?;
+        Ok(wire::CleanEntityStorageResponse {
+            continuation_token: cleaned.continuation,
+            empty_entities_removed: count(cleaned.empty_removed),
+            orphaned_locks_released: count(cleaned.orphaned_locks_released),
+        })
+    }
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn shown(entity: EntityMetadata, include_state: bool) -> wire::EntityMetadata {
+    let state = entity.state.filter(|_| include_state);
+    wire::EntityMetadata {
+        instance_id: entity.id.to_string(),
+        last_modified_time: Some(timestamp_to_wire(entity.last_modified)),
+        backlog_queue_size: count(entity.backlog_size),
+        locked_by: entity.locked_by.map(|instance| instance.to_string()),
+        serialized_state: state.as_ref().and_then(payload_to_wire),
+    }
+}
