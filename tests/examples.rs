@@ -176,6 +176,19 @@ fn eternal_monitor_runs_many_generations_with_a_short_history() {
 }
 
 #[test]
+fn bank_accounts_transfer_in_critical_sections_and_lose_no_cent() {
+    let example = Example::new("bank_accounts");
+    for run in 1..=2 {
+        let output = example.succeed();
+        assert_contains(
+            &output,
+            &["ada gave bob 30 cents", "could not give eve 5000 cents", "cents are missing"],
+        );
+        assert_contains(&output, &[&format!("Together they have {} cents.", 300 * run)]);
+    }
+}
+
+#[test]
 #[cfg(unix)]
 fn crash_resume_kills_itself_and_never_repeats_a_finished_step() {
     use std::os::unix::process::ExitStatusExt;

@@ -10,7 +10,7 @@ use steadfast_engine::{Client, HubBuilder, StartOptions};
 use super::probe::current_rss_bytes;
 use super::report::{Measured, Progress};
 use super::scenario::{CHAIN, FANOUT, GO, HELLO, PING, TIMER, WAITING};
-use super::{BenchArguments, Scenario};
+use super::{BenchArguments, Scenario, entities};
 
 /// How long an instance of the scenario `timers` waits.
 const TIMER_MILLIS: u64 = 2000;
@@ -29,6 +29,11 @@ pub(super) async fn run(
         Scenario::Fanout => fanout(&client, instances).await?,
         Scenario::Timers => timers(&client, instances, concurrency, progress).await?,
         Scenario::Waiting => waiting(&client, instances, concurrency, progress).await?,
+        Scenario::EntitySignals => {
+            entities::signals(&client, instances, arguments.entities, concurrency, progress).await?
+        }
+        Scenario::EntityCall => entities::steps(&client, instances, false).await?,
+        Scenario::EntityLock => entities::steps(&client, instances, true).await?,
         Scenario::Ping => short(&client, instances, concurrency, progress, Short::Ping).await?,
         _ => short(&client, instances, concurrency, progress, Short::Hello).await?,
     };
@@ -71,7 +76,7 @@ async fn short(
 
 /// Runs `work` for each number below `instances`, `concurrency` at a time; returns how long each took, in order of
 /// their beginning.
-async fn each<F, Fut>(
+pub(super) async fn each<F, Fut>(
     client: &Client,
     instances: u64,
     concurrency: u64,

@@ -1,5 +1,6 @@
 //! `steadfast bench`: what the runtime does on this machine, with every step durable.
 
+mod entities;
 mod limits;
 mod load;
 mod probe;
@@ -33,6 +34,12 @@ pub(crate) enum Scenario {
     Timers,
     /// Instances that wait for an event; reports the memory that each takes once idle.
     Waiting,
+    /// Signals to entities (`--entities` of them); counts signals, and ends when all are applied.
+    EntitySignals,
+    /// Calls of an entity by an orchestration, one after the other; counts calls.
+    EntityCall,
+    /// Critical sections over three entities with one call each, one after the other; counts sections.
+    EntityLock,
     /// Limit: the turns and the encoding of `hello` on bare threads, without actors and without a disk.
     Kernel,
     /// Limit: the bytes of `hello`, in the same batches, appended to a plain file with fdatasync.
@@ -50,6 +57,9 @@ pub(crate) struct BenchArguments {
     /// How many instances are under way at once.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     concurrency: u64,
+    /// For entity-signals: how many entities are signaled.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    entities: u64,
     /// How many partitions a new hub gets.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
@@ -112,7 +122,8 @@ fn builder(arguments: &BenchArguments, folder: &std::path::Path) -> HubBuilder {
         // What is measured is the memory of idle instances, so they are to become idle soon.
         options.session_idle_timeout = Duration::from_secs(1);
     }
-    scenario::register(HubBuilder::new(open).partitions(arguments.partitions).options(options))
+    let builder = entities::register(HubBuilder::new(open));
+    scenario::register(builder.partitions(arguments.partitions).options(options))
 }
 
 fn on_runtime<T>(future: impl Future<Output = Result<T>>) -> Result<T> {

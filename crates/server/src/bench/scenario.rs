@@ -38,7 +38,7 @@ pub(crate) fn greet(city: &str) -> String {
 }
 
 /// The time in microseconds of some clock that only goes forward.
-fn micros() -> u64 {
+pub(crate) fn micros() -> u64 {
     static BEGAN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     u64::try_from(BEGAN.get_or_init(std::time::Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
 }
