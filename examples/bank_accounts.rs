@@ -59,7 +59,7 @@ async fn transfer(ctx: OrchestrationContext, from: String, to: String, cents: i6
 }
 
 #[orchestration]
-async fn total(ctx: OrchestrationContext, keys: Vec<String>) -> Result<i64> {
+async fn add_up(ctx: OrchestrationContext, keys: Vec<String>) -> Result<i64> {
     let _section = ctx.lock_entities(keys.iter().map(Account::at)).await?;
     let mut total = 0;
     for key in &keys {
@@ -74,7 +74,7 @@ async fn main() -> Result<()> {
     let hub = TaskHub::builder(&folder)
         .register(Account::entity())
         .register(transfer)
-        .register(total)
+        .register(add_up)
         .start()
         .await?;
     let client = hub.client();
@@ -97,7 +97,7 @@ async fn main() -> Result<()> {
     }
 
     let everybody = people.map(str::to_owned).to_vec();
-    println!("Together they have {} cents.", client.start(total, everybody).await?.result().await?);
+    println!("Together they have {} cents.", client.start(add_up, everybody).await?.result().await?);
     hub.stop().await?;
     Ok(())
 }
