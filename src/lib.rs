@@ -263,6 +263,10 @@
 //! # hub.stop().await?; Ok(()) }
 //! ```
 //!
+//! What happens instead of that error is the start's choice: [`StartOptions::reuse`] gives the existing instance, or replaces
+//! it, by its status. [`restart`](Client::restart) begins an instance again, and
+//! [`purge_recursive`](Client::purge_recursive) removes one with its children.
+//!
 //! # Names and versions
 //!
 //! Histories refer to code by name and version, so code can be moved and renamed in Rust as long as
@@ -335,15 +339,15 @@ pub use steadfast_core::model::{
     orchestration,
 };
 pub use steadfast_core::{
-    Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, InstanceId, InstanceState,
-    InvalidInstanceId, InvalidTags, OrchestrationStatus, ParentInstance, Payload, Result,
-    SubOrchestrationCreated, Tags, TaskError, TaskKind, Timestamp, VersionFailure, VersionMatch,
+    Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, IdReuse, InstanceId,
+    InstanceState, InvalidInstanceId, InvalidTags, OnExisting, OrchestrationStatus, ParentInstance, Payload,
+    Result, SubOrchestrationCreated, Tags, TaskError, TaskKind, Timestamp, VersionFailure, VersionMatch,
     VersionMismatch, VersionOptions, check_tags, compare_versions, failure, history_json, scaling,
 };
 pub use steadfast_engine::{
     ActivityProgress, ActivityState, CleanedEntities, Client, ClientError, Clock, EntityCleaning,
     EntityMetadata, EntityPage, EntityQuery, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page,
-    RawClient, Run, StartOptions, Started, SystemClock,
+    PurgedTree, RawClient, RestartOptions, Run, StartOptions, Started, SystemClock,
 };
 pub use steadfast_macros::{activity, entity, orchestration};
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 use steadfast_core::model::DuplicateRegistration;
-use steadfast_core::{FailureDetails, InstanceId, InvalidInstanceId, InvalidTags, OrchestrationStatus};
+use steadfast_core::{
+    ExecutionId, FailureDetails, InstanceId, InvalidInstanceId, InvalidTags, OrchestrationStatus,
+};
 use steadfast_store::StoreError;
 
 /// A hub could not be started or stopped.
@@ -55,15 +57,25 @@ pub enum ClientError {
         /// How it ended.
         status: OrchestrationStatus,
     },
-    /// A purge: the instance has not ended.
+    /// A purge or a restart: the instance has not ended.
     #[error(
-        "instance '{id}' is {status}; only instances that have ended can be purged, so terminate it first"
+        "instance '{id}' is {status}; only instances that have ended can be purged or restarted, so terminate it first"
     )]
     NotEnded {
         /// The id.
         id: InstanceId,
         /// Where it is in its life.
         status: OrchestrationStatus,
+    },
+    /// The instance is in another execution than the one asked for.
+    #[error("instance '{id}' has no execution {wanted} any more; its last one is {current}")]
+    OtherExecution {
+        /// The id.
+        id: InstanceId,
+        /// The execution asked for.
+        wanted: ExecutionId,
+        /// The one that there is.
+        current: ExecutionId,
     },
     /// No orchestration of that name and version is registered.
     #[error(

@@ -14,7 +14,7 @@ mod storage;
 
 pub use client::{
     CleanedEntities, Client, EntityCleaning, EntityMetadata, EntityPage, EntityQuery, ListQuery, Page,
-    RawClient, Run, StartOptions, Started,
+    PurgedTree, RawClient, RestartOptions, Run, StartOptions, Started,
 };
 pub use clock::{Clock, SystemClock};
 pub use error::{ClientError, HubError};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::delayed::delayed_until;
 use super::effect::{ActivityTask, Effect};
 use super::entry::{Dirty, Entry, Presence, Queued};
+use super::forced::incarnation;
 use super::intake::{can_be_consumed, scheduled_start};
 use super::links::Outgoing;
 use super::machine::Partition;
@@ -146,7 +147,7 @@ impl Partition {
     }
 
     /// Sends a numbered message: into a queue of this partition, or into the outbox.
-    fn send(&mut self, sequence: u64, message: TaskMessage) {
+    pub(super) fn send(&mut self, sequence: u64, message: TaskMessage) {
         if let Origin::Remote { source, sequence } = message.origin
             && source == self.options.id
         {
@@ -221,7 +222,11 @@ impl Partition {
             Presence::Present(state) => state.status.is_terminal() && state.execution != started.execution,
         };
         if replaces {
-            let state = InstanceState::pending(message.instance.clone(), started, message.event.timestamp);
+            let incarnation = incarnation(entry, started);
+            let state = InstanceState {
+                incarnation,
+                ..InstanceState::pending(message.instance.clone(), started, message.event.timestamp)
+            };
             self.begin_history(&message.instance, state, position);
         }
     }

@@ -24,6 +24,8 @@ pub enum Accepted {
     Message,
     /// The instance is purged.
     Purged,
+    /// A start: there is an instance with that id, and it stays as it is.
+    Existing,
 }
 
 /// Why a client call was not accepted. Nothing was changed.

@@ -8,8 +8,9 @@ use super::effect::Token;
 use super::materialise::CapturedInstance;
 use super::turns::{LoadedInstance, ParkReason};
 use crate::event::EventKind;
-use crate::ids::Position;
+use crate::ids::{ExecutionId, Position};
 use crate::message::{Origin, TaskMessage};
+use crate::reuse::IdReuse;
 use crate::state::{InstanceState, OrchestrationStatus};
 use crate::time::Timestamp;
 
@@ -37,6 +38,14 @@ pub(super) enum SessionPhase {
     Running,
 }
 
+/// A client call that brought a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) token: Token,
+    /// Of a start: what it does if its id is in use.
+    pub(super) reuse: IdReuse,
+}
+
 /// A message in the queue of its instance.
 #[derive(Debug)]
 pub(super) struct Queued {
@@ -46,7 +55,7 @@ pub(super) struct Queued {
     /// It has a row in the instance store.
     pub(super) stored: bool,
     /// The client call that brought it, as long as nobody knows whether it can be accepted.
-    pub(super) unverified: Option<Token>,
+    pub(super) unverified: Option<Asked>,
     /// It is part of a turn that goes on elsewhere.
     pub(super) outside: bool,
     pub(super) message: TaskMessage,
@@ -164,6 +173,15 @@ impl Entry {
     pub(super) fn live_status(&self) -> Option<OrchestrationStatus> {
         let live = self.state().map(|state| state.status).filter(|status| !status.is_terminal());
         live.or_else(|| self.has_start().then_some(OrchestrationStatus::Pending))
+    }
+
+    /// Whether this very execution is the instance's, or waits to begin.
+    pub(super) fn has_execution(&self, execution: ExecutionId) -> bool {
+        let waits = |queued: &Queued| match &queued.message.event.kind {
+            EventKind::ExecutionStarted(started) => started.execution == execution,
+            _ => false,
+        };
+        self.state().is_some_and(|state| state.execution == execution) || self.queue.iter().any(waits)
     }
 
     fn has_start(&self) -> bool {

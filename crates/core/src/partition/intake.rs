@@ -3,7 +3,7 @@
 use super::delayed::delayed_until;
 use super::effect::{Accepted, Effect, Rejection, Token};
 use super::entities::is_entity_request;
-use super::entry::{Entry, Presence, Queued};
+use super::entry::{Asked, Entry, Presence, Queued};
 use super::machine::Partition;
 use super::record::LogEntry;
 use super::turns::Work;
@@ -13,6 +13,7 @@ use crate::failure::FailureDetails;
 use crate::ids::{InstanceId, PartitionId};
 use crate::message::{ActivityId, Origin, TaskMessage};
 use crate::payload::Payload;
+use crate::reuse::{IdReuse, OnExisting};
 use crate::time::Timestamp;
 
 /// How many timers fire in one tick at most, so that a crowd of them does not flood memory.
@@ -22,13 +23,18 @@ impl Partition {
     /// A client's message. The answer leaves as [`Effect::Reply`]: once the message is durable, or at once when it is
     /// rejected. `fresh_id` says that nobody can have used the instance id before, which saves looking it up.
     pub fn submit(&mut self, token: Token, message: TaskMessage, fresh_id: bool) {
+        self.submit_start(token, message, fresh_id, IdReuse::default());
+    }
+
+    /// [`Partition::submit`] of a start that says what it does if its id is in use.
+    pub fn submit_start(&mut self, token: Token, message: TaskMessage, fresh_id: bool, reuse: IdReuse) {
         if let Some(due) = delayed_until(&message) {
             self.accept_delayed(due, message, Some(token));
             return;
         }
         let instance = message.instance.clone();
         self.ensure_entry(&instance, fresh_id);
-        self.enqueue(&instance, message, Some(token));
+        self.enqueue(&instance, message, Some(Asked { token, reuse }));
     }
 
     /// A message from another partition's outbox. One that was applied before changes nothing, and one that comes
@@ -198,20 +204,20 @@ impl Partition {
     }
 
     /// Puts a message into its instance's queue, or turns it away.
-    pub(super) fn enqueue(&mut self, instance: &InstanceId, message: TaskMessage, token: Option<Token>) {
+    pub(super) fn enqueue(&mut self, instance: &InstanceId, message: TaskMessage, asked: Option<Asked>) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let Some(entry) = self.entries.get_mut(instance) else { return };
         let unknown = matches!(entry.presence, Presence::Unknown);
         let queued =
             Queued { sequence, logged: false, stored: false, unverified: None, outside: false, message };
-        match token {
-            Some(token) if let Some(problem) = entry.damage() => {
-                self.immediate.push(Effect::Reply(token, Err(Rejection::Damaged(problem))));
+        match asked {
+            Some(asked) if let Some(problem) = entry.damage() => {
+                self.immediate.push(Effect::Reply(asked.token, Err(Rejection::Damaged(problem))));
             }
-            Some(token) if unknown => entry.queue.push_back(Queued { unverified: Some(token), ..queued }),
-            Some(token) => {
-                self.verify(instance, queued, token);
+            Some(asked) if unknown => entry.queue.push_back(Queued { unverified: Some(asked), ..queued }),
+            Some(asked) => {
+                self.verify(instance, queued, asked);
                 self.forget_if_clean(instance);
             }
             None => {
@@ -227,27 +233,51 @@ impl Partition {
 
     /// Accepts or rejects a client's message, now that it is known whether the instance exists. The entry stays: others
     /// may wait for the same answer.
-    pub(super) fn verify(&mut self, instance: &InstanceId, queued: Queued, token: Token) {
+    pub(super) fn verify(&mut self, instance: &InstanceId, queued: Queued, asked: Asked) {
         let Some(entry) = self.entries.get(instance) else { return };
-        let is_start = matches!(queued.message.event.kind, EventKind::ExecutionStarted(_));
-        let rejection = match (is_start, entry.live_status(), entry.state()) {
-            _ if instance.is_entity() => {
-                (!is_entity_request(&queued.message.event.kind)).then_some(Rejection::NotFound)
+        let Asked { token, reuse } = asked;
+        let (live, state) = (entry.live_status(), entry.state());
+        if instance.is_entity() {
+            if is_entity_request(&queued.message.event.kind) {
+                self.accept(instance, queued, token);
+            } else {
+                self.immediate.push(Effect::Reply(token, Err(Rejection::NotFound)));
             }
-            (true, Some(status), _) => Some(Rejection::AlreadyExists(status)),
-            (true, None, _) | (false, Some(_), _) => None,
-            (false, None, Some(state)) => Some(Rejection::Ended(state.status)),
-            (false, None, None) => Some(Rejection::NotFound),
-        };
-        match rejection {
-            Some(rejection) => {
+            return;
+        }
+        if let EventKind::ExecutionStarted(started) = &queued.message.event.kind {
+            if entry.has_execution(started.execution) {
+                // The same call again: what it wants is done already, and may not be durable yet.
+                self.open.effects.push(Effect::Reply(token, Ok(Accepted::Existing)));
+                return;
+            }
+            let existing = live.or_else(|| state.map(|state| state.status));
+            match existing.map(|status| (reuse.action(status), status)) {
+                Some((OnExisting::Error, status)) => {
+                    self.immediate.push(Effect::Reply(token, Err(Rejection::AlreadyExists(status))));
+                }
+                // What it is given may not be durable yet.
+                Some((OnExisting::Ignore, _)) => {
+                    self.open.effects.push(Effect::Reply(token, Ok(Accepted::Existing)));
+                }
+                Some((OnExisting::Replace, _)) if live.is_some() => self.replace(instance, queued, asked),
+                Some((OnExisting::Replace, _)) | None => self.accept(instance, queued, token),
+            }
+            return;
+        }
+        match (live, state) {
+            (Some(_), _) => self.accept(instance, queued, token),
+            (None, Some(state)) => {
+                let rejection = Rejection::Ended(state.status);
                 self.immediate.push(Effect::Reply(token, Err(rejection)));
             }
-            None => {
-                self.open.effects.push(Effect::Reply(token, Ok(Accepted::Message)));
-                self.admit(instance, queued);
-            }
+            (None, None) => self.immediate.push(Effect::Reply(token, Err(Rejection::NotFound))),
         }
+    }
+
+    pub(super) fn accept(&mut self, instance: &InstanceId, queued: Queued, token: Token) {
+        self.open.effects.push(Effect::Reply(token, Ok(Accepted::Message)));
+        self.admit(instance, queued);
     }
 
     /// Adds an accepted message to the queue and to the open record.

@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use super::activities::Activities;
 use super::delayed::Delayed;
 use super::effect::{Effect, Token};
-use super::entry::Entry;
+use super::entry::{Asked, Entry};
 use super::links::Links;
 use super::materialise::{Capture, Changes};
 use super::record::{self, LogEntry, Record};
@@ -17,7 +17,7 @@ use super::residents::Residents;
 use super::turns::Work;
 use crate::codec;
 use crate::ids::{InstanceId, PartitionId, Position};
-use crate::message::{DelayedKey, Origin, TimerKey};
+use crate::message::{DelayedKey, Origin, TaskMessage, TimerKey};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
 
@@ -82,6 +82,8 @@ pub struct Partition {
     pub(super) links: Links,
     /// Purges that wait for a load.
     pub(super) purges: Vec<(InstanceId, Token)>,
+    /// Starts that are to replace an instance and wait for its turn to end.
+    pub(super) replacements: Vec<(InstanceId, TaskMessage, Asked)>,
     pub(super) changes: Changes,
     pub(super) open: OpenRecord,
     sealed: VecDeque<SealedRecord>,
@@ -156,6 +158,7 @@ impl Partition {
             activities: Activities::default(),
             links: Links::default(),
             purges: Vec::new(),
+            replacements: Vec::new(),
             changes: Changes::default(),
             open: OpenRecord::default(),
             sealed: VecDeque::new(),
@@ -298,6 +301,7 @@ impl Partition {
             && (self.ready.is_empty() || self.closing)
             && self.work.is_empty()
             && self.purges.is_empty()
+            && self.replacements.is_empty()
             && self.entries.values().all(|entry| !entry.loading)
     }
 

@@ -14,6 +14,7 @@ mod delayed;
 mod effect;
 mod entities;
 mod entry;
+mod forced;
 mod intake;
 mod links;
 mod machine;

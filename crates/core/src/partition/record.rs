@@ -38,6 +38,13 @@ pub(super) enum LogEntry {
     Purged { instance: InstanceId },
     /// A running activity has told how far it has come.
     Heartbeat { id: ActivityId, detail: Payload },
+    /// Starts under the id of an instance that waits were taken out of its queue, and whoever awaits them was told.
+    Refused {
+        instance: InstanceId,
+        sequences: Vec<u64>,
+        settled: Vec<Origin>,
+        messages: Vec<(u64, TaskMessage)>,
+    },
 }
 
 /// What a turn changed, apart from its events.
@@ -106,6 +113,16 @@ impl LogEntry {
                 check_origin(&message.origin)?;
             }
             Self::Settled(origins) => origins.iter().try_for_each(check_origin)?,
+            Self::Refused { sequences, settled, messages, .. } => {
+                for sequence in sequences {
+                    check_number(*sequence)?;
+                }
+                settled.iter().try_for_each(check_origin)?;
+                for (sequence, message) in messages {
+                    check_number(*sequence)?;
+                    check_origin(&message.origin)?;
+                }
+            }
             Self::Discarded { upto, .. } | Self::OutboxAcknowledged { upto, .. } => {
                 check_number(*upto)?;
             }

@@ -133,6 +133,9 @@ impl Partition {
                 LogEntry::Heartbeat { id, detail } => {
                     self.set_heartbeat(id, detail);
                 }
+                LogEntry::Refused { instance, sequences, settled, messages } => {
+                    self.apply_refused(&instance, &sequences, &settled, messages);
+                }
                 LogEntry::Purged { instance } => {
                     if self.recover_instance(&instance, source)? < position {
                         self.apply_purge(&instance);

@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 use super::effect::{Effect, Rejection};
 use super::entities::{entity_checkpoint, entity_source, take_entity_batch};
 use super::entry::{Entry, HistoryPiece, Presence, Queued, RunningBatch, SessionPhase};
+use super::forced::incarnation;
 use super::intake::can_be_consumed;
 use super::machine::Partition;
 use super::record::{CheckpointHead, LogEntry};
@@ -143,6 +144,14 @@ impl Partition {
             || matches!(entry.presence, Presence::Unknown)
             || (entry.held_until.is_some() && !has_termination(entry));
         if blocked {
+            let waits = entry.held_until.is_some() || entry.parked.is_some();
+            if waits && entry.session != SessionPhase::Running {
+                if is_under_way(entry) && has_termination(entry) {
+                    self.end_parked(instance);
+                } else {
+                    self.refuse_starts(instance);
+                }
+            }
             return None;
         }
         if instance.is_entity() {
@@ -210,7 +219,7 @@ impl Partition {
         }
         for mut queued in unverified {
             match queued.unverified.take() {
-                Some(token) => self.verify(instance, queued, token),
+                Some(asked) => self.verify(instance, queued, asked),
                 None => self.requeue(instance, queued),
             }
         }
@@ -228,7 +237,7 @@ impl Partition {
         let rejected = || Err(Rejection::Damaged(problem.to_owned()));
         for mut queued in std::mem::take(&mut entry.queue) {
             match queued.unverified.take() {
-                Some(token) => self.immediate.push(Effect::Reply(token, rejected())),
+                Some(asked) => self.immediate.push(Effect::Reply(asked.token, rejected())),
                 None => entry.queue.push_back(queued),
             }
         }
@@ -273,6 +282,7 @@ impl Partition {
             self.checkpoint(instance, turn, running);
         }
         self.after_turn(instance);
+        self.run_replacements(instance);
     }
 
     /// A turn could not be run: its messages go back to the front of the queue, and the instance takes no more turns
@@ -285,6 +295,7 @@ impl Partition {
         }
         self.mark_ready(instance);
         self.evict(instance);
+        self.run_replacements(instance);
     }
 
     pub(super) fn end_running(&mut self, instance: &InstanceId) -> Option<RunningBatch> {
@@ -311,7 +322,7 @@ impl Partition {
     }
 
     /// Makes a turn's result part of the open record and of the state.
-    fn checkpoint(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
+    pub(super) fn checkpoint(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
         let Some(entry) = self.entries.get(instance) else { return };
         let removed_timers = removed_timers(entry.state().map(|state| &**state), &turn);
         let execution = turn
@@ -346,7 +357,7 @@ impl Partition {
     }
 
     /// Gives an outgoing message its number: in the queue of this partition, or in the outbox for another.
-    fn number(&mut self, mut message: TaskMessage) -> (u64, TaskMessage) {
+    pub(super) fn number(&mut self, mut message: TaskMessage) -> (u64, TaskMessage) {
         let receiver = message.instance.partition(self.options.count);
         if receiver == self.options.id {
             message.origin = Origin::Local;
@@ -371,7 +382,7 @@ fn has_termination(entry: &Entry) -> bool {
 }
 
 /// Whether code of the instance has begun and not ended.
-fn is_under_way(entry: &Entry) -> bool {
+pub(super) fn is_under_way(entry: &Entry) -> bool {
     entry.state().is_some_and(|state| state.status.needs_replay())
 }
 
@@ -398,10 +409,16 @@ fn session_source(entry: &mut Entry) -> Option<SessionSource> {
 fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
     let mut running = RunningBatch::default();
     let mut batch = Vec::with_capacity(entry.queue.len());
-    for queued in entry.queue.drain(..) {
+    let mut queue = std::mem::take(&mut entry.queue);
+    for mut queued in queue.drain(..) {
         running.note(&queued, u64::MAX);
+        if let EventKind::ExecutionStarted(started) = &mut queued.message.event.kind {
+            started.incarnation = incarnation(entry, started);
+        }
         batch.push(queued.message);
     }
+    // It keeps its memory.
+    entry.queue = queue;
     (batch, running)
 }
 

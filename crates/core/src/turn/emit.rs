@@ -158,11 +158,27 @@ fn terminate_children(execution: &mut Execution, reason: &SmolStr, now: Timestam
     if !execution.terminated_recursively {
         return;
     }
-    for child in std::mem::take(&mut execution.children).into_values() {
-        let kind = EventKind::ExecutionTerminated { reason: reason.clone(), recurse: true };
-        let event = HistoryEvent::message(now, kind);
-        turn.messages.push(TaskMessage { instance: child, execution: None, event, origin: Origin::Local });
-    }
+    let children = std::mem::take(&mut execution.children).into_values();
+    turn.messages.extend(children.map(|child| terminated_child(&child, reason, now)));
+}
+
+/// Terminates a child with all of its own.
+pub(crate) fn terminated_child(child: &InstanceId, reason: &SmolStr, now: Timestamp) -> TaskMessage {
+    let kind = EventKind::ExecutionTerminated { reason: reason.clone(), recurse: true };
+    let event = HistoryEvent::message(now, kind);
+    TaskMessage { instance: child.clone(), execution: None, event, origin: Origin::Local }
+}
+
+/// The id is in use by a live instance: whoever awaits the new one is told.
+pub(crate) fn refuse_start(
+    instance: &InstanceId,
+    started: &ExecutionStarted,
+    at: Timestamp,
+) -> Option<TaskMessage> {
+    let parent = started.parent.as_ref()?;
+    let problem = format!("an instance with id '{instance}' exists and has not ended");
+    let failure = Box::new(FailureDetails::new(kinds::ALREADY_EXISTS, problem));
+    Some(to_parent(parent, at, Err(failure)))
 }
 
 fn next_execution(

@@ -7,5 +7,6 @@ mod nondeterminism;
 mod session;
 mod waker;
 
+pub(crate) use emit::{refuse_start, terminated_child, to_parent};
 pub use nondeterminism::NonDeterminism;
 pub use session::{NotRegistered, Session, Turn, Unfit};

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::emit::{emit, to_parent};
+use super::emit::{emit, refuse_start};
 use super::execution::Execution;
 use super::nondeterminism::NonDeterminism;
 use crate::action::Completion;
 use crate::entity::EntityTurn;
 use crate::event::{CarriedEvent, EventKind, ExecutionStarted, HistoryEvent};
-use crate::failure::{FailureDetails, kinds};
 use crate::ids::{ExecutionId, InstanceId};
 use crate::message::TaskMessage;
 use crate::model::{OnNonDeterminism, Registry};
@@ -230,7 +229,9 @@ impl Session {
         if let EventKind::ExecutionStarted(started) = &mut event.kind {
             if !self.is_over() || self.is_known(started) {
                 turn.discarded += 1;
-                turn.messages.extend(self.refuse_start(started, event.timestamp));
+                if !self.is_known(started) {
+                    turn.messages.extend(refuse_start(&self.instance, started, event.timestamp));
+                }
                 return;
             }
             // An instance keeps the version that it began with, also when a greater one is registered later.
@@ -305,14 +306,6 @@ impl Session {
             known.started.answers_to(started.execution, Some(i32::MIN))
                 || continues && known.started.parent == started.parent
         })
-    }
-
-    /// The id is in use by a live instance: whoever awaits the new one is told.
-    fn refuse_start(&self, started: &ExecutionStarted, at: Timestamp) -> Option<TaskMessage> {
-        let parent = started.parent.as_ref().filter(|_| !self.is_known(started))?;
-        let problem = format!("an instance with id '{}' exists and has not ended", self.instance);
-        let failure = Box::new(FailureDetails::new(kinds::ALREADY_EXISTS, problem));
-        Some(to_parent(parent, at, Err(failure)))
     }
 }
 

@@ -9,7 +9,9 @@ use smol_str::SmolStr;
 use steadfast_core::entity::{EntityLock, EntityUnlock};
 use steadfast_core::model::{EntityCall, IntoEntityId};
 use steadfast_core::partition::Accepted;
-use steadfast_core::{EntityId, EventKind, InstanceId, InstanceState, PartitionId, Payload, Timestamp};
+use steadfast_core::{
+    EntityId, EventKind, IdReuse, InstanceId, InstanceState, PartitionId, Payload, Timestamp,
+};
 use steadfast_store::bridge;
 
 use super::Client;
@@ -122,7 +124,7 @@ impl Client {
     pub(super) async fn tell(&self, entity: &EntityId, kind: EventKind) -> Result<(), ClientError> {
         let instance = entity.instance_id();
         let message = Box::new(self.message(instance, None, kind));
-        let call = Call::Message { message, fresh_id: false, watch: None };
+        let call = Call::Message { message, fresh_id: false, reuse: IdReuse::default(), watch: None };
         self.call(instance, call).await.map(|_: Accepted| ())
     }
 

@@ -2,6 +2,7 @@
 
 mod call;
 mod entities;
+mod lifecycle;
 mod list;
 mod raw;
 mod read;
@@ -17,8 +18,8 @@ use steadfast_core::failure::bounded_reason;
 use steadfast_core::model::{OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, InstanceState, Origin, Payload,
-    TaskMessage, Timestamp, TraceContext, check_tags,
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, InstanceState, Origin,
+    Payload, TaskMessage, Timestamp, TraceContext, check_tags,
 };
 use steadfast_store::Store;
 use tokio::sync::oneshot;
@@ -31,6 +32,7 @@ use crate::options::HubOptions;
 use crate::partition::{Answer, Call};
 
 pub use entities::{CleanedEntities, EntityCleaning, EntityMetadata, EntityPage, EntityQuery};
+pub use lifecycle::{PurgedTree, RestartOptions};
 pub use list::{ListQuery, Page};
 pub use raw::{RawClient, Started};
 pub use run::Run;
@@ -68,6 +70,9 @@ pub struct StartOptions {
     pub tags: BTreeMap<String, String>,
     /// Not to begin before this moment; until then the instance is pending.
     pub scheduled_start: Option<Timestamp>,
+    /// What happens if an instance with that id exists, by its status. Without it that is an error if it has not ended,
+    /// and it is replaced if it has.
+    pub reuse: IdReuse,
 }
 
 impl Client {
@@ -142,8 +147,12 @@ impl Client {
         };
         let message =
             self.message(&instance, Some(execution), EventKind::ExecutionStarted(Box::new(started)));
-        let call = Call::Message { message: Box::new(message), fresh_id, watch };
-        self.call(&instance, call).await?;
+        let reuse = options.reuse;
+        let call = Call::Message { message: Box::new(message), fresh_id, reuse, watch };
+        if self.call(&instance, call).await? == Accepted::Existing {
+            let state = self.state(instance.as_str()).await?;
+            return Ok(Started { instance, execution: state.execution, version: state.version });
+        }
         Ok(Started { instance, execution, version })
     }
 
@@ -204,9 +213,12 @@ impl Client {
             self.check_size(reason.len())?;
         }
         let message = Box::new(self.message(&instance, None, kind));
-        self.call(&instance, Call::Message { message, fresh_id: false, watch: None })
-            .await
-            .map(|_: Accepted| ())
+        self.call(
+            &instance,
+            Call::Message { message, fresh_id: false, reuse: IdReuse::default(), watch: None },
+        )
+        .await
+        .map(|_: Accepted| ())
     }
 
     fn message(&self, instance: &InstanceId, execution: Option<ExecutionId>, kind: EventKind) -> TaskMessage {

@@ -64,7 +64,7 @@ impl PartitionActor {
         let mut pending = PendingCall { answer, _permit: permit, watch: None };
         self.machine.set_now(self.shared.clock.now());
         match call {
-            Call::Message { message, fresh_id, watch } => {
+            Call::Message { message, fresh_id, reuse, watch } => {
                 let instance = || message.instance.clone();
                 pending.watch = watch.map(|answer| Wait {
                     instance: instance(),
@@ -73,7 +73,7 @@ impl PartitionActor {
                     answer,
                 });
                 self.calls.insert(token, pending);
-                self.machine.submit(token, *message, fresh_id);
+                self.machine.submit_start(token, *message, fresh_id, reuse);
             }
             Call::Purge(instance) => {
                 self.calls.insert(token, pending);
@@ -85,7 +85,7 @@ impl PartitionActor {
     pub(super) fn reply(&mut self, token: Token, outcome: Result<Accepted, Rejection>) {
         let Some(PendingCall { answer, watch, .. }) = self.calls.remove(&token) else { return };
         // The end of an instance is an effect of the same record or a later one, so it can't have been missed.
-        if let Some(wait) = watch.filter(|_| outcome.is_ok()) {
+        if let Some(wait) = watch.filter(|_| outcome == Ok(Accepted::Message)) {
             self.let_wait(token, wait);
         }
         let _ = answer.send(outcome.map_err(CallError::Rejected));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix::Message;
 use steadfast_core::partition::{Accepted, HistoryPiece, LoadedInstance, Rejection, Token};
 use steadfast_core::{
-    ActivityId, FailureDetails, InstanceId, InstanceState, PartitionId, Payload, Position, TaskMessage,
-    Timestamp,
+    ActivityId, FailureDetails, IdReuse, InstanceId, InstanceState, PartitionId, Payload, Position,
+    TaskMessage, Timestamp,
 };
 use steadfast_store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -41,6 +41,8 @@ pub(crate) enum Call {
         message: Box<TaskMessage>,
         /// Nobody can have used the instance id before.
         fresh_id: bool,
+        /// Of a start: what it does if its id is in use.
+        reuse: IdReuse,
         /// Gets the state when the instance ends, if the message is accepted.
         watch: Option<Answer<Option<Arc<InstanceState>>>>,
     },

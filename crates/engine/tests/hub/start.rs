@@ -79,7 +79,7 @@ async fn options_of_a_start_are_seen_in_the_state_and_by_the_code() {
         instance_id: Some("greeting/ä-1".to_owned()),
         version: Some("1.0".to_owned()),
         tags: BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]),
-        scheduled_start: None,
+        ..StartOptions::default()
     };
     let run = client.start_with(HELLO, (), options).await.unwrap();
     assert_eq!(run.id().as_str(), "greeting/ä-1");

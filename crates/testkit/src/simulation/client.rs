@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast_core::entity::EntityOperation;
 use steadfast_core::partition::{Accepted, Partition, Rejection, Token};
 use steadfast_core::{
-    EntityId, EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Origin, Payload,
+    EntityId, EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, Origin, Payload,
     TaskMessage, Timestamp,
 };
 use uuid::Uuid;
@@ -31,7 +31,7 @@ pub(super) enum Gate {
 
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
-    Start { started: Box<ExecutionStarted>, delay: Option<Duration>, fresh_id: bool },
+    Start { started: Box<ExecutionStarted>, delay: Option<Duration>, fresh_id: bool, reuse: IdReuse },
     Message(EventKind),
     Signal { operation: Box<EntityOperation>, delay: Option<Duration> },
     Purge,
@@ -89,7 +89,15 @@ impl Client {
         let started = Box::new(ExecutionStarted::new(name.into(), "".into(), input, execution));
         // An id that only one call ever uses may skip the look-up, as one made by the runtime does.
         let fresh_id = instance.starts_with("fresh-");
-        self.plan(instance, Wanted::Start { started, delay, fresh_id })
+        self.plan(instance, Wanted::Start { started, delay, fresh_id, reuse: IdReuse::default() })
+    }
+
+    /// What a planned start does if its id is in use.
+    pub(super) fn set_reuse(&mut self, request: Request, with: IdReuse) {
+        if let Some(Wanted::Start { reuse, .. }) = self.calls.get_mut(request.0).map(|call| &mut call.wanted)
+        {
+            *reuse = with;
+        }
     }
 
     pub(super) fn plan_signal(
@@ -160,12 +168,14 @@ impl Client {
         call.sent = Some(token);
         call.attempts += 1;
         self.by_token.insert(token, index);
+        let mut reuse_id = IdReuse::default();
         let (kind, fresh_id) = match &mut call.wanted {
             Wanted::Purge => {
                 partition.purge(token, &call.instance);
                 return token;
             }
-            Wanted::Start { started, delay, fresh_id } => {
+            Wanted::Start { started, delay, fresh_id, reuse } => {
+                reuse_id = *reuse;
                 if let Some(delay) = delay {
                     started.scheduled_start.get_or_insert(now.after(*delay));
                 }
@@ -186,7 +196,8 @@ impl Client {
         };
         let event = HistoryEvent::message(now, kind);
         let instance = call.instance.clone();
-        partition.submit(token, TaskMessage { instance, execution, event, origin: Origin::Client }, fresh_id);
+        let message = TaskMessage { instance, execution, event, origin: Origin::Client };
+        partition.submit_start(token, message, fresh_id, reuse_id);
         token
     }
 

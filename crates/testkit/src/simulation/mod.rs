@@ -49,7 +49,7 @@ use std::time::Duration;
 use serde::Serialize;
 use steadfast_core::model::{Register, Registry};
 use steadfast_core::partition::{Partition, PartitionCounts, Token};
-use steadfast_core::{EventKind, HistoryEvent, InstanceId, InstanceState, Payload, Timestamp};
+use steadfast_core::{EventKind, HistoryEvent, IdReuse, InstanceId, InstanceState, Payload, Timestamp};
 use steadfast_store::{LogRecord, MemoryStore, Store, bridge};
 
 pub use self::checks::EndState;
@@ -151,6 +151,12 @@ impl Simulation {
         delay: Duration,
     ) -> Request {
         self.client.plan_start(name, instance, payload(input), Some(delay))
+    }
+
+    /// Says what a planned start does if its id is in use.
+    pub fn reusing(&mut self, start: Request, reuse: IdReuse) -> Request {
+        self.client.set_reuse(start, reuse);
+        start
     }
 
     /// Plans an external event.

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use steadfast_core::entity::{EntitySession, EntityState, PendingEntityTurn};
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{
-    Capture, Effect, ParkReason, Partition, PartitionOptions, SessionSource, Token, TurnRequest,
+    Accepted, Capture, Effect, ParkReason, Partition, PartitionOptions, SessionSource, Token, TurnRequest,
 };
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{
@@ -64,7 +64,7 @@ struct Causes {
     cancelled: BTreeMap<(ExecutionId, i32), Position>,
     started: BTreeMap<InstanceId, VecDeque<Position>>,
     /// For each receiver: where its new messages were made, in order.
-    made: BTreeMap<PartitionId, VecDeque<Position>>,
+    made: BTreeMap<PartitionId, VecDeque<(Position, InstanceId, HistoryEvent)>>,
     /// For each receiver: the last number that is known to be durable or was taken from `made`.
     sent: BTreeMap<PartitionId, u64>,
 }
@@ -244,7 +244,8 @@ impl Node {
         for message in &turn.messages {
             let receiver = message.instance.partition(count);
             if receiver != self.partition.id() {
-                self.causes.made.entry(receiver).or_default().push_back(open);
+                let made = (open, message.instance.clone(), message.event.clone());
+                self.causes.made.entry(receiver).or_default().push_back(made);
             }
         }
     }
@@ -252,6 +253,11 @@ impl Node {
     /// Invariant I1: nothing leaves before what caused it is durable.
     pub(super) fn assert_durable(&mut self, effect: &Effect) {
         let needed = match effect {
+            // What exists was there before the call, and it may change nothing at all.
+            Effect::Reply(token, Ok(Accepted::Existing)) => {
+                self.causes.calls.remove(token);
+                None
+            }
             Effect::Reply(token, Ok(_)) => self.causes.calls.remove(token),
             Effect::Dispatch(task) => Some(Position(task.id.0 >> 24)),
             Effect::Acknowledge(source, upto) => {
@@ -267,10 +273,14 @@ impl Node {
                     Some(known) if number <= known => None,
                     _ => {
                         self.causes.sent.insert(*receiver, number);
-                        Some(
-                            first(self.causes.made.get_mut(receiver))
-                                .expect("every new message was made by a turn"),
-                        )
+                        // A few messages are made by the partition itself, in no turn: when it refuses a start, or ends
+                        // an instance by force.
+                        let made = self.causes.made.entry(*receiver).or_default();
+                        let same = |(_, to, event): &(Position, InstanceId, HistoryEvent)| {
+                            *to == message.instance && *event == message.event
+                        };
+                        let at = made.iter().position(same);
+                        at.and_then(|at| made.remove(at)).map(|(position, ..)| position)
                     }
                 }
             }

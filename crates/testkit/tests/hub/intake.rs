@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use steadfast_core::partition::{Accepted, Effect, Partition, PartitionOptions, Rejection, Token, Work};
+use steadfast_core::model::{OrchestrationContext, Register, Registry, orchestration};
+use steadfast_core::partition::{
+    Accepted, Effect, ParkReason, Partition, PartitionOptions, Rejection, Token, Work,
+};
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, OrchestrationStatus, Origin,
-    PartitionId, Payload, TaskMessage, Timestamp,
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, InstanceState, OnExisting,
+    OrchestrationStatus, Origin, ParentInstance, PartitionId, Payload, TaskMessage, Timestamp,
 };
 use steadfast_store::{LogRecord, MemoryStore, Store, bridge};
 
@@ -194,4 +197,146 @@ fn a_recovered_instance_is_not_held_by_a_start_that_was_consumed() {
         (&held, 1),
         "the message that came too late is discarded at once"
     );
+}
+
+fn running(partition: &mut Partition) {
+    let request = loop {
+        match partition.next_work().expect("there is a turn to run") {
+            Work::Turn(request) => break request,
+            Work::Evict(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut registry = Registry::default();
+    let waits = |ctx: OrchestrationContext, (): ()| async move { ctx.wait_for_event::<()>("go").await };
+    orchestration("any", waits).register(&mut registry).unwrap();
+    let mut session = Session::new(Arc::new(registry), request.instance.clone(), 1000);
+    partition.on_turn(&request.instance, session.turn(request.batch, request.now));
+}
+
+/// Seals the open record and makes it durable; what it lets out.
+fn durable(partition: &mut Partition) -> Vec<Effect> {
+    let mut commit = partition.commit();
+    let record = commit.record.expect("there is something to write");
+    partition.on_durable(record.position);
+    commit.effects.extend(partition.commit().effects);
+    commit.effects
+}
+
+fn state_of(partition: &mut Partition) -> Arc<InstanceState> {
+    assert!(partition.read_state(Token(99), &instance()));
+    let state = partition.commit().effects.into_iter().find_map(|effect| match effect {
+        Effect::State(_, state) => state,
+        _ => None,
+    });
+    state.expect("it exists and is durable")
+}
+
+#[test]
+fn a_live_instance_is_replaced_in_one_record_and_its_end_and_the_new_one_are_never_seen_apart() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    running(&mut partition);
+    durable(&mut partition);
+    let replace = IdReuse::default().on_live(OnExisting::Replace);
+    partition.submit(Token(2), message(raise(), Origin::Client), false);
+    partition.submit_start(Token(3), message(start(2), Origin::Client), false, replace);
+    let effects = durable(&mut partition);
+    let ended = effects.iter().any(|effect| {
+        matches!(effect, Effect::Ended(_, Some(state)) if state.status == OrchestrationStatus::Terminated)
+    });
+    assert!(ended, "{effects:?}");
+    let state = state_of(&mut partition);
+    assert_eq!((state.status, state.incarnation), (OrchestrationStatus::Pending, 1));
+    assert_eq!(state.execution, ExecutionId::new(uuid::Uuid::from_u128(2)));
+    running(&mut partition);
+    durable(&mut partition);
+    let state = state_of(&mut partition);
+    // The event that was sent to the old one is not the new one's.
+    assert_eq!((state.status, state.incarnation, state.history_events), (OrchestrationStatus::Running, 1, 3));
+}
+
+#[test]
+fn a_replacement_waits_for_the_turn_under_way_and_a_pending_instance_is_replaced_too() {
+    let replace = IdReuse::default().on_live(OnExisting::Replace);
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    let Some(Work::Turn(request)) = partition.next_work() else { panic!("there is a turn to run") };
+    partition.submit_start(Token(2), message(start(2), Origin::Client), false, replace);
+    assert!(replies(&mut partition).is_empty());
+    let mut session = Session::new(Arc::default(), request.instance.clone(), 1000);
+    partition.on_turn(&request.instance, session.turn(request.batch, request.now));
+    durable(&mut partition);
+    // Not begun yet, and replaced again.
+    partition.submit_start(Token(3), message(start(3), Origin::Client), false, replace);
+    let effects = durable(&mut partition);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Reply(Token(3), Ok(Accepted::Message)))));
+    let state = state_of(&mut partition);
+    assert_eq!(state.execution, ExecutionId::new(uuid::Uuid::from_u128(3)));
+    assert_eq!((state.status, state.incarnation), (OrchestrationStatus::Pending, 2));
+}
+
+#[test]
+fn a_start_that_ignores_an_existing_instance_is_answered_when_that_one_is_durable() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    let ignore = IdReuse::default().on_live(OnExisting::Ignore);
+    partition.submit_start(Token(2), message(start(2), Origin::Client), false, ignore);
+    let mut commit = partition.commit();
+    assert!(commit.effects.is_empty());
+    partition.on_durable(commit.record.take().unwrap().position);
+    let expected = [(Token(1), Ok(Accepted::Message)), (Token(2), Ok(Accepted::Existing))];
+    assert_eq!(replies(&mut partition), expected);
+}
+
+#[test]
+fn a_parked_instance_obeys_a_termination_at_once_and_whoever_awaits_it_is_told() {
+    let parent = InstanceId::from_trusted("the-parent");
+    let mut partition = partition();
+    let EventKind::ExecutionStarted(mut started) = start(1) else { unreachable!("it is a start") };
+    started.parent = Some(ParentInstance {
+        instance: parent.clone(),
+        execution: ExecutionId::new(uuid::Uuid::from_u128(9)),
+        task_scheduled_id: 4,
+        name: "parent".into(),
+    });
+    partition.submit(Token(1), message(EventKind::ExecutionStarted(started), Origin::Client), true);
+    running(&mut partition);
+    durable(&mut partition);
+    partition.submit(Token(2), message(raise(), Origin::Client), false);
+    let Some(Work::Turn(request)) = partition.next_work() else { panic!("there is a turn to run") };
+    let reason = ParkReason::NotRegistered { name: "any".into(), version: "".into() };
+    partition.on_parked(&request.instance, request.batch, reason);
+    assert!(!matches!(partition.next_work(), Some(Work::Turn(_))));
+    let terminated = EventKind::ExecutionTerminated { reason: "gone".into(), recurse: true };
+    partition.submit(Token(3), message(terminated, Origin::Client), false);
+    assert!(!matches!(partition.next_work(), Some(Work::Turn(_))), "no code is needed for that");
+    let effects = durable(&mut partition);
+    let told = effects.iter().any(|effect| match effect {
+        Effect::Send(_, message) => message.instance == parent,
+        _ => false,
+    });
+    assert!(told || parent.partition(2) == HERE, "{effects:?}");
+    let state = state_of(&mut partition);
+    assert_eq!((state.status, state.reason.as_deref()), (OrchestrationStatus::Terminated, Some("gone")));
+    // The id is free again.
+    partition.submit(Token(4), message(start(2), Origin::Client), false);
+    running(&mut partition);
+    durable(&mut partition);
+    assert_eq!(state_of(&mut partition).status, OrchestrationStatus::Running);
+}
+
+#[test]
+fn the_same_start_again_is_not_another_instance() {
+    let replace = IdReuse::default().on_live(OnExisting::Replace);
+    let mut partition = partition();
+    partition.submit_start(Token(1), message(start(1), Origin::Client), true, replace);
+    partition.submit_start(Token(2), message(start(1), Origin::Client), false, replace);
+    let effects = durable(&mut partition);
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Reply(_, Ok(_)))).count(), 2);
+    running(&mut partition);
+    durable(&mut partition);
+    partition.submit_start(Token(3), message(start(1), Origin::Client), false, replace);
+    assert_eq!(replies(&mut partition), [(Token(3), Ok(Accepted::Existing))]);
+    assert_eq!(state_of(&mut partition).incarnation, 0);
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use steadfast_core::{IdReuse, OnExisting};
 use steadfast_testkit::{EndState, Simulation, SimulationOptions};
 
 use crate::entities;
@@ -24,6 +25,7 @@ pub(crate) const SCENARIOS: &[(&str, Plan)] = &[
     ("terminate with children", terminate_with_children),
     ("purge and create again", purge_and_create_again),
     ("scheduled starts", scheduled_starts),
+    ("ids that are in use", ids_in_use),
     ("continue-as-new leaving activities behind, with timeouts", hurried),
     ("payloads that are compressed", compressed_payloads),
     ("signals to entities", entities::signals),
@@ -174,4 +176,27 @@ fn compressed_payloads(hub: &mut Simulation) {
     hub.start("bulky", "lorry", &(0, &text));
     hub.when_answered();
     hub.raise("lorry", "cargo", &text);
+}
+
+/// Live instances are replaced or left alone; a child whose id a scheduled instance holds is refused at once.
+fn ids_in_use(hub: &mut Simulation) {
+    hub.start("patient", "replaced", &1);
+    hub.start("parent_of_patients", "replaced-with-children", &2);
+    hub.start("patient", "kept", &1);
+    hub.start_later("patient", "held/0", &1, Duration::from_secs(60));
+    hub.when_idle();
+    let replace = IdReuse::default().on_live(OnExisting::Replace);
+    for instance in ["replaced", "replaced-with-children"] {
+        let start = hub.start("three_steps", instance, &1);
+        hub.reusing(start, replace);
+    }
+    let start = hub.start("three_steps", "kept", &1);
+    hub.reusing(start, IdReuse::default().on_live(OnExisting::Ignore).on_ended(OnExisting::Ignore));
+    hub.start("parent_of_patients", "held", &1);
+    hub.when_at_rest();
+    hub.raise("kept", "go", &2);
+    hub.raise("held/0", "go", &3);
+    for n in 0..2 {
+        hub.raise(&format!("replaced-with-children/{n}"), "go", &n);
+    }
 }

@@ -1,0 +1,223 @@
+//! What a partition does to an instance without running its code: ending it, replacing it, and turning away starts of
+//! others under its id.
+
+use smol_str::SmolStr;
+
+use super::entry::{Asked, Entry, Presence, Queued, RunningBatch, SessionPhase};
+use super::machine::Partition;
+use super::record::LogEntry;
+use super::turns::is_under_way;
+use crate::codec;
+use crate::event::{EventKind, ExecutionStarted, HistoryEvent, ParentInstance};
+use crate::failure::{FailureDetails, kinds};
+use crate::ids::InstanceId;
+use crate::message::{Origin, TaskMessage};
+use crate::state::OrchestrationStatus;
+use crate::turn::{Turn, refuse_start, terminated_child, to_parent};
+
+/// The reason that an instance gets which a start replaces.
+const REPLACED: &str = "replaced by a new instance with the same id";
+
+impl Partition {
+    /// Ends an instance that cannot be run in this process and was asked to terminate. Its code is not needed for that:
+    /// what it waits for is known from its state.
+    pub(super) fn end_parked(&mut self, instance: &InstanceId) {
+        let Some(entry) = self.entries.get(instance) else { return };
+        let termination = entry.queue.iter().find_map(|queued| match &queued.message.event.kind {
+            EventKind::ExecutionTerminated { reason, recurse } => {
+                Some((queued.sequence, reason.clone(), *recurse))
+            }
+            _ => None,
+        });
+        if let Some((upto, reason, recurse)) = termination {
+            self.end_by_force(instance, reason, recurse, upto);
+        }
+    }
+
+    /// Ends an instance that takes no turn at the moment, and consumes its messages up to a number.
+    fn end_by_force(&mut self, instance: &InstanceId, reason: SmolStr, recurse: bool, upto: u64) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        let (mut batch, running) = take_until(entry, upto);
+        let mut turn = Turn { ended: true, ..Turn::default() };
+        let state = entry.state().filter(|state| state.status.needs_replay()).cloned();
+        let mut parent: Option<ParentInstance> = None;
+        let mut now = self.now;
+        let mut event_id = 0;
+        let begun = match &state {
+            Some(state) => {
+                now = now.max(state.updated_at);
+                event_id = state.next_event_id;
+                turn.execution = Some(state.execution);
+                turn.version = state.version.clone();
+                parent.clone_from(&state.parent);
+                let children = state.open_children.values().filter(|_| recurse);
+                turn.messages.extend(children.map(|child| terminated_child(child, &reason, now)));
+                None
+            }
+            None => batch.iter().position(|message| start_of(message).is_some()).map(|at| batch.remove(at)),
+        };
+        turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorStarted));
+        if let Some(message) = begun {
+            if let Some(started) = start_of(&message) {
+                turn.execution = Some(started.execution);
+                turn.version = started.version.clone();
+                parent.clone_from(&started.parent);
+            }
+            turn.events.push(message.event);
+        }
+        for message in &batch {
+            let refused =
+                start_of(message).and_then(|it| refuse_start(instance, it, message.event.timestamp));
+            turn.messages.extend(refused);
+        }
+        if turn.execution.is_some() {
+            let failure = Box::new(FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable());
+            turn.messages.extend(parent.as_ref().map(|parent| to_parent(parent, now, Err(failure))));
+            turn.events.push(HistoryEvent::message(now, EventKind::ExecutionTerminated { reason, recurse }));
+            let kind = EventKind::ExecutionCompleted {
+                status: OrchestrationStatus::Terminated,
+                output: None,
+                failure: None,
+            };
+            turn.events.push(HistoryEvent { event_id, timestamp: now, kind });
+            turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorCompleted));
+        } else {
+            turn.events.clear();
+        }
+        if let Some(at) = entry.held_until.take() {
+            self.held.remove(&(at, instance.clone()));
+        }
+        entry.parked = None;
+        for sequence in &running.stored {
+            self.changes.delete_queued(*sequence);
+        }
+        self.checkpoint(instance, turn, running);
+        self.mark_ready(instance);
+        self.evict(instance);
+    }
+
+    /// A start is to replace an instance that has not ended.
+    pub(super) fn replace(&mut self, instance: &InstanceId, queued: Queued, asked: Asked) {
+        let Some(entry) = self.entries.get(instance) else { return };
+        if entry.session == SessionPhase::Running {
+            // Its turn goes on from what it was before; so it ends first.
+            self.replacements.push((instance.clone(), queued.message, asked));
+            return;
+        }
+        let upto = entry.queue.back().map_or(0, |last| last.sequence);
+        self.end_by_force(instance, REPLACED.into(), false, upto);
+        self.accept(instance, queued, asked.token);
+    }
+
+    /// The instance's turn is done: starts that waited for that are looked at anew.
+    pub(super) fn run_replacements(&mut self, instance: &InstanceId) {
+        if self.replacements.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.replacements);
+        let (mine, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(id, ..)| id == instance);
+        self.replacements = others;
+        for (instance, message, asked) in mine {
+            self.ensure_entry(&instance, false);
+            self.enqueue(&instance, message, Some(asked));
+        }
+    }
+
+    /// While a scheduled or parked instance waits, starts of others under its id are refused without waiting with it.
+    pub(super) fn refuse_starts(&mut self, instance: &InstanceId) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        let known = !matches!(entry.presence, Presence::Unknown) && !entry.loading;
+        if !known || entry.session == SessionPhase::Running {
+            return;
+        }
+        // The first start is the instance itself, unless that has begun.
+        let mut own = !is_under_way(entry);
+        let (mut sequences, mut settled, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        entry.queue.retain(|queued| {
+            let Some(started) = start_of(&queued.message) else { return true };
+            if std::mem::take(&mut own) || started.generation > 0 || queued.unverified.is_some() {
+                return true;
+            }
+            sequences.push((queued.sequence, queued.stored));
+            if !queued.logged {
+                settled.push(queued.message.origin.clone());
+            }
+            messages.extend(refuse_start(instance, started, queued.message.event.timestamp));
+            false
+        });
+        if sequences.is_empty() {
+            return;
+        }
+        for (sequence, _) in sequences.iter().filter(|(_, stored)| *stored) {
+            self.changes.delete_queued(*sequence);
+        }
+        let messages: Vec<_> = messages.into_iter().map(|message| self.number(message)).collect();
+        let entry = LogEntry::Refused {
+            instance: instance.clone(),
+            sequences: sequences.into_iter().map(|(sequence, _)| sequence).collect(),
+            settled,
+            messages,
+        };
+        codec::encode(&entry, &mut self.open.buffer);
+        let LogEntry::Refused { messages, .. } = entry else { return };
+        for (sequence, message) in messages {
+            self.send(sequence, message);
+        }
+    }
+
+    /// What [`Partition::refuse_starts`] wrote is read back.
+    pub(super) fn apply_refused(
+        &mut self,
+        instance: &InstanceId,
+        sequences: &[u64],
+        settled: &[Origin],
+        messages: Vec<(u64, TaskMessage)>,
+    ) {
+        settled.iter().for_each(|origin| self.settle(origin));
+        if let Some(entry) = self.entries.get_mut(instance) {
+            let changes = &mut self.changes;
+            entry.queue.retain(|queued| {
+                let refused = sequences.contains(&queued.sequence);
+                if refused && queued.stored {
+                    changes.delete_queued(queued.sequence);
+                }
+                !refused
+            });
+        }
+        for (sequence, message) in messages {
+            self.send(sequence, message);
+        }
+    }
+}
+
+/// How many instances had the id of a start before it.
+pub(super) fn incarnation(entry: &Entry, started: &ExecutionStarted) -> u32 {
+    match entry.state() {
+        Some(state) if state.execution == started.execution || started.generation > 0 => {
+            state.incarnation.max(started.incarnation)
+        }
+        Some(state) if state.status.is_terminal() => state.incarnation.saturating_add(1),
+        _ => started.incarnation,
+    }
+}
+
+fn start_of(message: &TaskMessage) -> Option<&ExecutionStarted> {
+    match &message.event.kind {
+        EventKind::ExecutionStarted(started) => Some(started),
+        _ => None,
+    }
+}
+
+/// Takes the messages up to a number out of the queue.
+fn take_until(entry: &mut Entry, upto: u64) -> (Vec<TaskMessage>, RunningBatch) {
+    let mut running = RunningBatch { upto, ..RunningBatch::default() };
+    let mut batch = Vec::new();
+    while let Some(mut queued) = entry.queue.pop_front_if(|queued| queued.sequence <= upto) {
+        running.note(&queued, u64::MAX);
+        if let EventKind::ExecutionStarted(started) = &mut queued.message.event.kind {
+            started.incarnation = incarnation(entry, started);
+        }
+        batch.push(queued.message);
+    }
+    (batch, running)
+}
