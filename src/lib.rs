@@ -331,18 +331,20 @@ pub use steadfast_core::entity::{
     EntityUnlock,
 };
 pub use steadfast_core::model::{
-    ActivityContext, ActivityDefinition, ActivityHandle, ActivityName, CallOptions, CancelReason, Cancelled,
-    ContinueAsNewOptions, CriticalSection, DuplicateRegistration, EntityCall, EntityContext,
+    ActivityCall, ActivityContext, ActivityDefinition, ActivityFuture, ActivityHandle, ActivityMiddleware,
+    ActivityName, ActivityNext, CallOptions, CancelReason, Cancelled, ContinueAsNewOptions, ConvertError,
+    Converter, CriticalSection, DataConverter, DuplicateRegistration, EntityCall, EntityContext,
     EntityDefinition, EntityFuture, EntityStartOptions, EventFuture, IntoEntityId, LockFuture,
     OnNonDeterminism, OrchestrationContext, OrchestrationDefinition, OrchestrationHandle, OrchestrationName,
-    Register, Registry, RetryPolicy, SubOrchestrationOptions, TaskFuture, TimerFuture, activity, entity,
-    orchestration,
+    Properties, ReadValue, Register, Registry, RetryPolicy, SubOrchestrationOptions, TaskFuture, TimerFuture,
+    TurnContext, TurnMiddleware, TurnOutcome, activity, entity, erased_serde, orchestration,
 };
 pub use steadfast_core::{
-    Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, IdReuse, InstanceId,
-    InstanceState, InvalidInstanceId, InvalidTags, OnExisting, OrchestrationStatus, ParentInstance, Payload,
-    Result, SubOrchestrationCreated, Tags, TaskError, TaskKind, Timestamp, VersionFailure, VersionMatch,
-    VersionMismatch, VersionOptions, check_tags, compare_versions, failure, history_json, scaling,
+    ActionKind, Completion, Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent,
+    IdReuse, InstanceId, InstanceState, InvalidInstanceId, InvalidTags, OnExisting, OrchestrationStatus,
+    OrchestratorAction, ParentInstance, Payload, Result, SubOrchestrationCreated, Tags, TaskError, TaskKind,
+    Timestamp, TraceContext, VersionFailure, VersionMatch, VersionMismatch, VersionOptions, check_tags,
+    compare_versions, failure, history_json, log, scaling,
 };
 pub use steadfast_engine::{
     ActivityProgress, ActivityState, CleanedEntities, Client, ClientError, Clock, EntityCleaning,

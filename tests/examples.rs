@@ -189,6 +189,21 @@ fn bank_accounts_transfer_in_critical_sections_and_lose_no_cent() {
 }
 
 #[test]
+fn middleware_counts_logs_refuses_and_seals() {
+    let output = Example::new("middleware").succeed();
+    assert_contains(
+        &output,
+        &[
+            "fetch_secret of '",
+            "the orchestration saw 7 sealed bytes",
+            "admin_report needs the role admin",
+            "the report is for the admin",
+            "4 turns, 1 activities",
+        ],
+    );
+}
+
+#[test]
 #[cfg(unix)]
 fn crash_resume_kills_itself_and_never_repeats_a_finished_step() {
     use std::os::unix::process::ExitStatusExt;

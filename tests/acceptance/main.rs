@@ -17,5 +17,7 @@ mod j_payloads;
 mod l_entities;
 mod l_locks;
 mod p_partitions;
+mod r_log_trace;
+mod r_middleware;
 mod t_scaling;
 mod versioning;

@@ -77,6 +77,8 @@ pub enum Completion {
         version: Option<SmolStr>,
         /// Whether events that nobody consumed go along.
         preserve_events: bool,
+        /// Whether the next execution begins a trace of its own.
+        new_trace: bool,
     },
 }
 

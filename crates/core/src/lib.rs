@@ -14,6 +14,7 @@ mod event;
 pub mod failure;
 pub mod history_json;
 mod ids;
+pub mod log;
 mod message;
 pub mod model;
 pub mod partition;
@@ -23,6 +24,7 @@ pub mod scaling;
 mod state;
 mod tags;
 mod time;
+mod trace;
 pub mod turn;
 mod version;
 

@@ -11,6 +11,7 @@ mod hub;
 mod options;
 mod partition;
 mod storage;
+mod trace;
 
 pub use client::{
     CleanedEntities, Client, EntityCleaning, EntityMetadata, EntityPage, EntityQuery, ListQuery, Page,

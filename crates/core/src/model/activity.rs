@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use super::converter::Converter;
+use super::middleware::Properties;
 use crate::error::Error;
-use crate::event::Tags;
+use crate::event::{Tags, TraceContext};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::{ExecutionId, InstanceId};
 use crate::message::ActivityId;
@@ -34,6 +36,8 @@ pub struct ActivityContext {
     /// tried again after a crash, so it can serve as an idempotency key.
     pub task_id: i32,
     attempt: Attempt,
+    converter: Converter,
+    properties: Option<Arc<Properties>>,
 }
 
 /// The way from a running activity to the hub that runs it.
@@ -107,6 +111,8 @@ impl ActivityContext {
             name: task.name.clone(),
             task_id: task.task_id,
             attempt: Attempt { task: Some(task), link },
+            converter: Converter::default(),
+            properties: None,
         }
     }
 
@@ -119,7 +125,34 @@ impl ActivityContext {
             name: name.into(),
             task_id: 0,
             attempt: Attempt { task: None, link: None },
+            converter: Converter::default(),
+            properties: None,
         }
+    }
+
+    /// The same context, whose values become payloads in another way.
+    pub fn converted_by(self, converter: Converter) -> Self {
+        Self { converter, ..self }
+    }
+
+    pub(super) fn with_properties(self, properties: Properties) -> Self {
+        Self { properties: Some(Arc::new(properties)), ..self }
+    }
+
+    pub(super) fn converter(&self) -> Converter {
+        self.converter.clone()
+    }
+
+    /// The trace context of this run: what it causes elsewhere belongs below it. None when it is not traced.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        let task = self.attempt.task.as_ref()?;
+        let caller = task.options.as_deref()?.trace.as_ref()?;
+        Some(caller.child(task.execution, "activity run", task.task_id))
+    }
+
+    /// What middleware put in for this call, by its type.
+    pub fn property<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.properties.as_ref()?.get()
     }
 
     /// A text that is equal for every attempt at this one call and differs from that of any other call.
@@ -143,8 +176,11 @@ impl ActivityContext {
     /// # Errors
     /// When the detail has no JSON form or is larger than the hub allows.
     pub fn heartbeat<T: Serialize + ?Sized>(&self, detail: &T) -> Result<(), Error> {
-        let detail = Payload::encode(detail).map_err(|error| {
-            FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the detail has no JSON form: {error}"))
+        let detail = self.converter.encode(detail).map_err(|error| {
+            FailureDetails::new(
+                kinds::INVALID_PAYLOAD,
+                format!("the detail has no form as a payload: {error}"),
+            )
         })?;
         match (&self.attempt.task, &self.attempt.link) {
             (Some(task), Some(link)) => Ok(link.heartbeat(task.id, detail)?),
@@ -162,7 +198,7 @@ impl ActivityContext {
         let Some(detail) = options.and_then(|options| options.last_heartbeat.as_ref()) else {
             return Ok(None);
         };
-        Ok(Some(detail.decode()?))
+        Ok(Some(self.converter.decode(detail)?))
     }
 
     /// Whether, and why, nobody waits for the result any more. Work that can be given up should be.

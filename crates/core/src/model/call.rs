@@ -115,6 +115,7 @@ impl OrchestrationContext {
         match input {
             Err(failure) => TaskFuture::rejected(context, TaskKind::Activity, name, failure),
             Ok(input) => {
+                let options = self.state.borrow().traced(options);
                 let action = ActionKind::ScheduleTask { name: name.clone(), version, input, options };
                 let id = self.state.borrow_mut().open_task(OpenKind::Activity, action);
                 TaskFuture::scheduled(context, TaskKind::Activity, name, id)

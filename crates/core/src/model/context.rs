@@ -53,11 +53,13 @@ pub struct ContinueAsNewOptions {
     pub version: Option<String>,
     /// Whether external events that were not consumed go along (the default) or are dropped.
     pub preserve_events: bool,
+    /// Whether a new trace begins, or the next execution belongs to the same one (the default).
+    pub new_trace: bool,
 }
 
 impl Default for ContinueAsNewOptions {
     fn default() -> Self {
-        Self { version: None, preserve_events: true }
+        Self { version: None, preserve_events: true, new_trace: false }
     }
 }
 
@@ -240,9 +242,9 @@ impl OrchestrationContext {
     ) -> Result<(), Error> {
         let mut state = self.state.borrow_mut();
         let input = state.encode(input)?;
-        let ContinueAsNewOptions { version, preserve_events } = options;
+        let ContinueAsNewOptions { version, preserve_events, new_trace } = options;
         state.continue_as_new =
-            Some(ContinueAsNew { input, version: version.map(SmolStr::from), preserve_events });
+            Some(ContinueAsNew { input, version: version.map(SmolStr::from), preserve_events, new_trace });
         Ok(())
     }
 

@@ -134,7 +134,8 @@ impl<T: DeserializeOwned> Future for EventFuture<T> {
             return Poll::Pending;
         };
         this.done = true;
-        Poll::Ready(event.input.decode().map_err(|error| {
+        let converter = this.context.borrow().converter();
+        Poll::Ready(converter.decode(&event.input).map_err(|error| {
             let expected = std::any::type_name::<T>();
             let problem = format!("the event's payload is not a {expected}: {error}");
             let details = FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable();

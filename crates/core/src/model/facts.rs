@@ -1,11 +1,14 @@
 //! Facts and deterministic helpers of the orchestration context.
 
+use std::sync::Arc;
+
 use smol_str::{SmolStr, format_smolstr};
 use tracing::Level;
 use uuid::Uuid;
 
 use super::context::OrchestrationContext;
-use crate::event::{ParentInstance, Tags};
+use super::converter::Converter;
+use crate::event::{ParentInstance, Tags, TraceContext};
 use crate::ids::{ExecutionId, InstanceId};
 use crate::time::Timestamp;
 
@@ -96,6 +99,21 @@ impl OrchestrationContext {
     /// The instance's tags.
     pub fn tags(&self) -> Tags {
         self.state.borrow().started.tags.clone()
+    }
+
+    pub(super) fn converter(&self) -> Converter {
+        self.state.borrow().converter()
+    }
+
+    /// What middleware put in for this execution, by its type.
+    pub fn property<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.state.borrow().properties.as_ref()?.get()
+    }
+
+    /// The trace context of this execution: what it causes elsewhere belongs below it. None when it is not traced.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        let state = self.state.borrow();
+        state.started.trace.as_deref().map(|trace| trace.of_execution(state.started.execution))
     }
 
     /// Who awaits this orchestration, if anybody.

@@ -3,10 +3,12 @@
 mod activity;
 mod call;
 mod context;
+mod converter;
 mod entity;
 mod events;
 mod facts;
 mod handle;
+mod middleware;
 mod patch;
 mod registry;
 mod retry;
@@ -16,13 +18,19 @@ mod tasks;
 pub use activity::{ActivityContext, ActivityLink, CancelReason, Cancelled};
 pub use call::CallOptions;
 pub use context::{ContinueAsNewOptions, OrchestrationContext, SubOrchestrationOptions};
+pub use converter::{ConvertError, Converter, DataConverter, ReadValue};
 pub use entity::{
     BatchFuture, BatchOperation, CriticalSection, EntityAction, EntityBatch, EntityBatchResult, EntityCall,
     EntityContext, EntityDefinition, EntityFn, EntityFuture, EntityStartOptions, FreshIds, IntoEntityId,
     LockFuture, entity,
 };
+pub use erased_serde;
 pub use events::EventFuture;
 pub use handle::{ActivityHandle, ActivityName, OrchestrationHandle, OrchestrationName};
+pub use middleware::{
+    ActivityCall, ActivityFuture, ActivityMiddleware, ActivityNext, Properties, TurnContext, TurnMiddleware,
+    TurnOutcome,
+};
 pub use registry::{
     ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture, OnNonDeterminism,
     OrchestrationDefinition, OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
@@ -30,5 +38,6 @@ pub use registry::{
 pub use retry::RetryPolicy;
 pub use tasks::{TaskFuture, TimerFuture};
 
+pub(crate) use middleware::Middleware;
 pub(crate) use shared::{ContextState, SharedContext};
 pub(crate) use tasks::OpenKind;

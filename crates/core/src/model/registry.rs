@@ -13,8 +13,10 @@ use smol_str::SmolStr;
 
 use super::activity::ActivityContext;
 use super::context::OrchestrationContext;
+use super::converter::Converter;
 use super::entity::EntityFn;
 use super::handle::{ActivityName, OrchestrationName};
+use super::middleware::Middleware;
 use crate::error::Error;
 use crate::failure::{FailureDetails, kinds};
 use crate::payload::Payload;
@@ -55,6 +57,8 @@ pub struct Registry {
     versions: VersionOptions,
     entities: HashMap<SmolStr, EntityFn, FixedState>,
     nondeterminism: OnNonDeterminism,
+    pub(super) converter: Converter,
+    pub(crate) middleware: Middleware,
 }
 
 /// What becomes of an instance when replay shows that its code disagrees with its history.
@@ -120,6 +124,16 @@ impl Registry {
     /// The entity of that name, which is in lower case.
     pub fn find_entity(&self, name: &str) -> Option<&EntityFn> {
         self.entities.get(name)
+    }
+
+    /// Replaces the data converter.
+    pub fn set_converter(&mut self, converter: Converter) {
+        self.converter = converter;
+    }
+
+    /// How values become payloads.
+    pub fn converter(&self) -> &Converter {
+        &self.converter
     }
 
     /// Sets which versions of instances are taken.
@@ -284,12 +298,15 @@ where
     O: Serialize + 'static,
     E: Into<Error> + 'static,
 {
-    let code: OrchestrationFn = Arc::new(move |context, input| match decode_input::<I>(input) {
-        Ok(input) => {
-            let future = code(context, input);
-            Box::pin(async move { encode_outcome(future.await) })
+    let code: OrchestrationFn = Arc::new(move |context, input| {
+        let converter = context.converter();
+        match decode_input::<I>(&converter, input) {
+            Ok(input) => {
+                let future = code(context, input);
+                Box::pin(async move { encode_outcome(&converter, future.await) })
+            }
+            Err(failure) => Box::pin(std::future::ready(Err(failure))),
         }
-        Err(failure) => Box::pin(std::future::ready(Err(failure))),
     });
     OrchestrationDefinition { name: name.into(), version: SmolStr::default(), code, types: PhantomData }
 }
@@ -311,28 +328,37 @@ where
     O: Serialize + 'static,
     E: Into<Error> + 'static,
 {
-    let code: ActivityFn = Arc::new(move |context, input| match decode_input::<I>(input) {
-        Ok(input) => {
-            let future = code(context, input);
-            Box::pin(async move { encode_outcome(future.await) })
+    let code: ActivityFn = Arc::new(move |context, input| {
+        let converter = context.converter();
+        match decode_input::<I>(&converter, input) {
+            Ok(input) => {
+                let future = code(context, input);
+                Box::pin(async move { encode_outcome(&converter, future.await) })
+            }
+            Err(failure) => Box::pin(std::future::ready(Err(failure))),
         }
-        Err(failure) => Box::pin(std::future::ready(Err(failure))),
     });
     ActivityDefinition { name: name.into(), version: SmolStr::default(), code, types: PhantomData }
 }
 
-pub(super) fn decode_input<I: DeserializeOwned>(input: &Payload) -> std::result::Result<I, FailureDetails> {
-    input.decode().map_err(|error| {
+pub(super) fn decode_input<I: DeserializeOwned>(
+    converter: &Converter,
+    input: &Payload,
+) -> std::result::Result<I, FailureDetails> {
+    converter.decode(input).map_err(|error| {
         let expected = std::any::type_name::<I>();
         FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the input is not a {expected}: {error}"))
             .non_retriable()
     })
 }
 
-pub(super) fn encode_outcome<O: Serialize, E: Into<Error>>(outcome: std::result::Result<O, E>) -> Outcome {
+pub(super) fn encode_outcome<O: Serialize, E: Into<Error>>(
+    converter: &Converter,
+    outcome: std::result::Result<O, E>,
+) -> Outcome {
     let output = outcome.map_err(|error| error.into().into_details())?;
-    Payload::encode(&output).map_err(|error| {
-        FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the result has no JSON form: {error}"))
+    converter.encode(&output).map_err(|error| {
+        FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the result has no form as a payload: {error}"))
             .non_retriable()
     })
 }

@@ -9,13 +9,15 @@ use foldhash::fast::FixedState;
 use serde::Serialize;
 use smol_str::{SmolStr, format_smolstr};
 
+use super::converter::Converter;
 use super::entity::EntityLinks;
 use super::events::Inbox;
+use super::middleware::Properties;
 use super::patch::Patches;
 use super::registry::Outcome;
 use super::tasks::{OpenKind, OpenTask};
 use crate::action::{ActionKind, OrchestratorAction};
-use crate::event::{ExecutionStarted, SubOrchestrationCreated, Tags};
+use crate::event::{ActivityOptions, ExecutionStarted, SubOrchestrationCreated, Tags, TraceContext};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::payload::Payload;
@@ -30,6 +32,7 @@ pub(crate) struct ContinueAsNew {
     pub(crate) input: Payload,
     pub(crate) version: Option<SmolStr>,
     pub(crate) preserve_events: bool,
+    pub(crate) new_trace: bool,
 }
 
 /// What is asked of a child beyond its name and input.
@@ -63,6 +66,9 @@ pub(crate) struct ContextState {
     pub(crate) entities: Option<Box<EntityLinks>>,
     /// The session is going away: futures that are dropped now cancel nothing.
     pub(crate) closed: bool,
+    /// What middleware put in; none without middleware.
+    pub(crate) properties: Option<Box<Properties>>,
+    converter: Converter,
     max_payload_bytes: usize,
     awaited_tasks: usize,
     pub(super) uuids: u32,
@@ -70,7 +76,12 @@ pub(crate) struct ContextState {
 }
 
 impl ContextState {
-    pub(crate) fn new(instance: InstanceId, started: Rc<ExecutionStarted>, max_payload_bytes: usize) -> Self {
+    pub(crate) fn new(
+        instance: InstanceId,
+        started: Rc<ExecutionStarted>,
+        converter: Converter,
+        max_payload_bytes: usize,
+    ) -> Self {
         Self {
             instance,
             started,
@@ -87,6 +98,8 @@ impl ContextState {
             patches: Patches::default(),
             entities: None,
             closed: false,
+            properties: None,
+            converter,
             max_payload_bytes,
             awaited_tasks: 0,
             uuids: 0,
@@ -204,16 +217,37 @@ impl ContextState {
         Err(FailureDetails::new(kinds::PAYLOAD_TOO_LARGE, problem).non_retriable())
     }
 
+    pub(super) fn converter(&self) -> Converter {
+        self.converter.clone()
+    }
+
     pub(super) fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Payload, FailureDetails> {
-        let payload = Payload::encode(value).map_err(|error| {
-            FailureDetails::new(kinds::INVALID_PAYLOAD, format!("the value has no JSON form: {error}"))
-                .non_retriable()
+        let payload = self.converter.encode(value).map_err(|error| {
+            FailureDetails::new(
+                kinds::INVALID_PAYLOAD,
+                format!("the value has no form as a payload: {error}"),
+            )
+            .non_retriable()
         })?;
         self.check_size(payload)
     }
 }
 
 impl ContextState {
+    /// The context of what the next action asks for; none when the execution is not traced.
+    pub(super) fn next_trace(&self, purpose: &str) -> Option<TraceContext> {
+        let trace = self.started.trace.as_deref()?;
+        Some(trace.child(self.started.execution, purpose, self.next_id))
+    }
+
+    /// An activity's options with the context that it runs in.
+    pub(super) fn traced(&self, mut options: Option<Box<ActivityOptions>>) -> Option<Box<ActivityOptions>> {
+        if let Some(trace) = self.next_trace("activity") {
+            options.get_or_insert_default().trace = Some(trace);
+        }
+        options
+    }
+
     /// Describes the child that the next action would create.
     pub(super) fn new_child(
         &self,
@@ -243,7 +277,7 @@ impl ContextState {
             input: input?,
             detached,
             tags: child.tags.clone(),
-            trace: None,
+            trace: self.next_trace("child").map(Box::new),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
+use super::converter::Converter;
 use super::registry::Outcome;
 use super::shared::SharedContext;
 use crate::error::{TaskError, TaskKind};
@@ -60,6 +61,10 @@ impl<O> TaskFuture<O> {
         Self { context, kind, name, id: -1, rejected: Some(failure), done: true, output: PhantomData }
     }
 
+    fn converter(&self) -> Converter {
+        self.context.borrow().converter()
+    }
+
     fn error(&self, details: FailureDetails) -> TaskError {
         TaskError { kind: self.kind, name: self.name.clone(), id: self.id, details }
     }
@@ -78,7 +83,7 @@ impl<O: DeserializeOwned> Future for TaskFuture<O> {
         };
         this.done = true;
         Poll::Ready(match outcome {
-            Ok(payload) => payload.decode().map_err(|error| {
+            Ok(payload) => this.converter().decode(&payload).map_err(|error| {
                 let expected = std::any::type_name::<O>();
                 let problem = format!("the result is not a {expected}: {error}");
                 this.error(FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable())

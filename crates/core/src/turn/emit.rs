@@ -4,20 +4,28 @@ use smol_str::SmolStr;
 
 use super::entities::entity_message;
 use super::execution::{Execution, is_lock_step};
+use super::hooks;
 use super::session::Turn;
 use crate::action::{ActionKind, Completion};
 use crate::event::{
     EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance, SubOrchestrationCreated,
+    TraceContext,
 };
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::{ExecutionId, InstanceId};
 use crate::message::{Origin, TaskMessage};
+use crate::model::Middleware;
 use crate::payload::Payload;
 use crate::state::OrchestrationStatus;
 use crate::time::Timestamp;
 
 /// Turns what the code asked for into events and messages, and closes the turn.
-pub(super) fn emit(instance: &InstanceId, execution: &mut Execution, turn: &mut Turn) {
+pub(super) fn emit(
+    middleware: &Middleware,
+    instance: &InstanceId,
+    execution: &mut Execution,
+    turn: &mut Turn,
+) {
     let now = turn.events[0].timestamp;
     // Not even a suspension holds these back: what the code does next depends on them.
     for id in execution.context.borrow_mut().patches.taken.drain(..) {
@@ -29,8 +37,16 @@ pub(super) fn emit(instance: &InstanceId, execution: &mut Execution, turn: &mut 
         execution.context.borrow_mut().actions.clear();
         completion = execution.completion.take();
     } else if !execution.suspended {
-        emit_actions(instance, execution, now, turn);
         completion = execution.completion.take();
+    }
+    if !middleware.turns.is_empty() {
+        hooks::after(middleware, instance, execution, &mut completion);
+    }
+    if execution.suspended && !matches!(completion, None | Some(Completion::Terminated(_))) {
+        execution.completion = completion.take();
+    }
+    if !execution.suspended {
+        emit_actions(instance, execution, now, turn);
     }
     if let Some(completion) = completion {
         emit_completion(instance, execution, completion, now, turn);
@@ -59,7 +75,9 @@ fn emit_actions(instance: &InstanceId, execution: &mut Execution, now: Timestamp
                 turn.messages.push(start_child(instance, &execution.started, action.id, *created, now));
             }
             ActionKind::SendEvent { instance, name, input } => {
-                let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace: None });
+                let (parent, id) = (execution.started.trace.as_deref(), execution.started.execution);
+                let trace = parent.map(|trace| Box::new(trace.child(id, "event", action.id)));
+                let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace });
                 turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
             }
             ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
@@ -132,8 +150,11 @@ fn emit_completion(
             let failure = Box::new(FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable());
             (OrchestrationStatus::Terminated, None, None, Err(failure))
         }
-        Completion::ContinueAsNew { input, version, preserve_events } => {
-            let next = next_execution(execution, input.clone(), version, preserve_events);
+        Completion::ContinueAsNew { input, version, preserve_events, new_trace } => {
+            let mut next = next_execution(execution, input.clone(), version, preserve_events);
+            if new_trace && next.trace.is_some() {
+                next.trace = Some(Box::new(TraceContext::root_of(next.execution)));
+            }
             let id = next.execution;
             let start = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next)));
             let forwarded = std::mem::take(&mut execution.forwarded);

@@ -18,7 +18,7 @@ use crate::event::{CarriedEvent, EventKind, ExecutionStarted, HistoryEvent};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::model::{
-    ContextState, LocalFuture, OpenKind, OrchestrationContext, OrchestrationFn, SharedContext,
+    ContextState, Converter, LocalFuture, OpenKind, OrchestrationContext, OrchestrationFn, SharedContext,
 };
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -55,6 +55,10 @@ pub(super) struct Execution {
     pub(super) created_at: Timestamp,
     /// Suspensions and resumptions that arrived after the code continued as new: they are for the next execution.
     pub(super) forwarded: Vec<HistoryEvent>,
+    /// How many of the middleware let the turn under way pass.
+    pub(super) middleware_passed: usize,
+    /// No turn of it has ended yet.
+    pub(super) first_turn: bool,
     max_payload_bytes: usize,
     /// The last durable step, for reports.
     last_step: Option<(i32, &'static str)>,
@@ -65,10 +69,11 @@ impl Execution {
         instance: InstanceId,
         started: Rc<ExecutionStarted>,
         code: Option<OrchestrationFn>,
+        converter: Converter,
         max_payload_bytes: usize,
         started_at: Timestamp,
     ) -> Self {
-        let context = ContextState::new(instance, started.clone(), max_payload_bytes);
+        let context = ContextState::new(instance, started.clone(), converter, max_payload_bytes);
         let waker = Arc::new(TurnWaker::default());
         Self {
             created_at: started.created_at.unwrap_or(started_at),
@@ -87,6 +92,8 @@ impl Execution {
             terminated_recursively: false,
             locks: None,
             forwarded: Vec::new(),
+            middleware_passed: 0,
+            first_turn: false,
             max_payload_bytes,
             last_step: None,
         }
@@ -387,6 +394,7 @@ impl Execution {
                 input: next.input,
                 version: next.version,
                 preserve_events: next.preserve_events,
+                new_trace: next.new_trace,
             },
             (Ok(output), None) if output.len() > self.max_payload_bytes => {
                 let (len, max) = (output.len(), self.max_payload_bytes);

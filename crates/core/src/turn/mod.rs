@@ -3,6 +3,7 @@
 mod emit;
 mod entities;
 mod execution;
+mod hooks;
 mod nondeterminism;
 mod session;
 mod waker;

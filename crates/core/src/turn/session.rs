@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 
 use super::emit::{emit, refuse_start};
 use super::execution::Execution;
+use super::hooks;
 use super::nondeterminism::NonDeterminism;
 use crate::action::Completion;
 use crate::entity::EntityTurn;
@@ -151,7 +152,10 @@ impl Session {
     fn begin(&mut self, started: &ExecutionStarted, at: Timestamp) {
         let code = self.registry.find_orchestration(&started.name, &started.version).cloned();
         let (started, instance) = (Rc::new(started.clone()), self.instance.clone());
-        self.execution = Some(Execution::new(instance, started, code, self.max_payload_bytes, at));
+        let converter = self.registry.converter().clone();
+        let execution = Execution::new(instance, started, code, converter, self.max_payload_bytes, at);
+        hooks::begin(&self.registry.middleware, &self.instance, &execution);
+        self.execution = Some(execution);
     }
 
     /// Lets the code that is replayed know which patches the turn at the front of `history` recorded.
@@ -218,7 +222,7 @@ impl Session {
         if let Some(execution) = &mut self.execution
             && turn.execution.is_some()
         {
-            emit(&self.instance, execution, &mut turn);
+            emit(&self.registry.middleware, &self.instance, execution, &mut turn);
         }
         turn
     }
@@ -241,6 +245,10 @@ impl Session {
             // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
             let now = if started.generation > 0 { now.max(event.timestamp) } else { now };
             open_turn(self.execution.as_ref(), now, turn);
+            if self.refused(true) {
+                turn.events.push(event);
+                return;
+            }
             let (execution, mismatch) = (started.execution, self.registry.versions().check(&started.version));
             if is_sent(rest, execution, is_termination) {
                 // Terminated before it began: its code never runs.
@@ -272,7 +280,11 @@ impl Session {
                 turn.discarded += 1;
                 return;
             }
+            let opens = turn.execution.is_none();
             open_turn(current, now, turn);
+            if opens {
+                self.refused(false);
+            }
         }
         let Some(execution) = &mut self.execution else { return };
         execution.context.borrow_mut().now = turn.events[0].timestamp;
@@ -297,6 +309,18 @@ impl Session {
             execution.fail_nondeterministic(error);
         }
         turn.events.push(event);
+    }
+
+    /// The turn has begun. True when middleware refused it; the execution has failed then.
+    fn refused(&mut self, is_first: bool) -> bool {
+        let middleware = &self.registry.middleware;
+        match &mut self.execution {
+            Some(execution) if !middleware.turns.is_empty() => {
+                execution.first_turn = is_first;
+                hooks::before(middleware, &self.instance, execution, is_first)
+            }
+            _ => false,
+        }
     }
 
     /// Whether a start is a duplicate: that of the execution in this session, or of one that it continues.

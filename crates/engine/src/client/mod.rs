@@ -15,14 +15,15 @@ use std::sync::{Arc, Weak};
 use serde::Serialize;
 use smol_str::{SmolStr, format_smolstr};
 use steadfast_core::failure::bounded_reason;
-use steadfast_core::model::{OrchestrationHandle, Registry};
+use steadfast_core::model::{Converter, OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
     EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, InstanceState, Origin,
-    Payload, TaskMessage, Timestamp, TraceContext, check_tags,
+    Payload, TaskMessage, Timestamp, TraceContext, check_tags, log_event,
 };
 use steadfast_store::Store;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -30,6 +31,7 @@ use crate::error::ClientError;
 use crate::hub::Routes;
 use crate::options::HubOptions;
 use crate::partition::{Answer, Call};
+use crate::trace;
 
 pub use entities::{CleanedEntities, EntityCleaning, EntityMetadata, EntityPage, EntityQuery};
 pub use lifecycle::{PurgedTree, RestartOptions};
@@ -73,6 +75,8 @@ pub struct StartOptions {
     /// What happens if an instance with that id exists, by its status. Without it that is an error if it has not ended,
     /// and it is replaced if it has.
     pub reuse: IdReuse,
+    /// The trace that the instance belongs to, such as that of the request that is being served.
+    pub trace: Option<TraceContext>,
 }
 
 impl Client {
@@ -139,6 +143,8 @@ impl Client {
         let execution = ExecutionId::new(Uuid::now_v7());
         let tags = options.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         check_tags(&tags)?;
+        let (span, trace) = trace::creating(trace.or(options.trace), &name, &version, &instance, execution);
+        log_event!(SchedulingOrchestration, %instance, %execution, %name, %version);
         let started = ExecutionStarted {
             tags,
             scheduled_start: options.scheduled_start,
@@ -149,7 +155,7 @@ impl Client {
             self.message(&instance, Some(execution), EventKind::ExecutionStarted(Box::new(started)));
         let reuse = options.reuse;
         let call = Call::Message { message: Box::new(message), fresh_id, reuse, watch };
-        if self.call(&instance, call).await? == Accepted::Existing {
+        if self.call(&instance, call).instrument(span).await? == Accepted::Existing {
             let state = self.state(instance.as_str()).await?;
             return Ok(Started { instance, execution: state.execution, version: state.version });
         }
@@ -167,7 +173,8 @@ impl Client {
         payload: &T,
     ) -> Result<(), ClientError> {
         let input = self.encode(payload)?;
-        self.send(instance, EventKind::EventRaised { name: name.into(), input, trace: None }).await
+        let (span, trace) = trace::raising(name, instance);
+        self.send(instance, EventKind::EventRaised { name: name.into(), input, trace }).instrument(span).await
     }
 
     /// Ends an instance from outside, whatever it is doing; with `recurse` also the sub-orchestrations that it awaits,
@@ -201,6 +208,7 @@ impl Client {
     /// When there is no such instance or it has not ended.
     pub async fn purge(&self, instance: &str) -> Result<(), ClientError> {
         let instance = InstanceId::parse(instance)?;
+        log_event!(PurgeInstanceHistory, %instance);
         self.call(&instance, Call::Purge(instance.clone())).await.map(|_: Accepted| ())
     }
 
@@ -212,6 +220,7 @@ impl Client {
         {
             self.check_size(reason.len())?;
         }
+        log_sending(&instance, &kind);
         let message = Box::new(self.message(&instance, None, kind));
         self.call(
             &instance,
@@ -227,7 +236,8 @@ impl Client {
     }
 
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Payload, ClientError> {
-        let payload = Payload::encode(value).map_err(|error| ClientError::InvalidPayload(Box::new(error)))?;
+        let converted = self.shared.registry.converter().encode(value);
+        let payload = converted.map_err(|error| ClientError::InvalidPayload(Box::new(error)))?;
         self.check_size(payload.len())?;
         Ok(payload)
     }
@@ -238,8 +248,22 @@ impl Client {
         if bytes > max { Err(ClientError::PayloadTooLarge { bytes, max }) } else { Ok(()) }
     }
 
+    fn converter(&self) -> &Converter {
+        self.shared.registry.converter()
+    }
+
     fn store(&self) -> Result<Arc<dyn Store>, ClientError> {
         self.shared.store.upgrade().ok_or(ClientError::HubClosed)
+    }
+}
+
+fn log_sending(instance: &InstanceId, kind: &EventKind) {
+    match kind {
+        EventKind::EventRaised { name, .. } => log_event!(RaisingEvent, %instance, %name),
+        EventKind::ExecutionTerminated { reason, .. } => log_event!(TerminatingInstance, %instance, %reason),
+        EventKind::ExecutionSuspended { reason } => log_event!(SuspendingInstance, %instance, %reason),
+        EventKind::ExecutionResumed { reason } => log_event!(ResumingInstance, %instance, %reason),
+        _ => {}
     }
 }
 

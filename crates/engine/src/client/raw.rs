@@ -5,10 +5,12 @@ use steadfast_core::entity::EntityOperation;
 use steadfast_core::{
     EntityId, EventKind, ExecutionId, InstanceId, InstanceState, Payload, Timestamp, TraceContext,
 };
+use tracing::Instrument;
 
 use super::{Client, StartOptions};
 use crate::error::ClientError;
 use crate::partition::WaitFor;
+use crate::trace;
 
 /// The calls of [`Client`] that take or give values, with JSON text in their place: for servers, tools and other
 /// languages, which know no Rust types. What has no values is called on the [`Client`] itself.
@@ -64,7 +66,9 @@ impl RawClient<'_> {
         input: Payload,
     ) -> Result<(), ClientError> {
         self.client.check_size(input.len())?;
-        self.client.send(instance, EventKind::EventRaised { name: name.into(), input, trace: None }).await
+        let name = name.into();
+        let (span, trace) = trace::raising(&name, instance);
+        self.client.send(instance, EventKind::EventRaised { name, input, trace }).instrument(span).await
     }
 
     /// Signals an entity, like [`Client::signal_entity`], and not before `at` if that is given. `request_id` is shown where

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use steadfast_core::{HistoryEvent, InstanceId, InstanceState};
+use steadfast_core::{HistoryEvent, InstanceId, InstanceState, log_event};
 use steadfast_store::{StoreError, bridge};
 
 use super::Client;
@@ -78,6 +78,10 @@ impl Client {
         timeout: Option<Duration>,
         may_come: bool,
     ) -> Result<InstanceState, ClientError> {
+        match wait_for {
+            WaitFor::Nothing => log_event!(FetchingInstanceState, %instance),
+            WaitFor::Start | WaitFor::End => log_event!(WaitingForInstance, %instance),
+        }
         let owner = self.shared.routes.owner(instance);
         let answer = self.ask(owner, Some(instance), |address, answer| {
             // A question is small, and each client has one at a time.
@@ -99,6 +103,7 @@ impl Client {
     /// [`ClientError::InstanceNotFound`] when there is no such instance.
     pub async fn history(&self, instance: &str) -> Result<Vec<HistoryEvent>, ClientError> {
         let instance = InstanceId::parse(instance)?;
+        log_event!(FetchingInstanceHistory, %instance);
         let owner = self.shared.routes.owner(&instance);
         self.wait(&instance, WaitFor::Nothing, None).await?;
         let mut reads = 0;

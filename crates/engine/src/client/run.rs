@@ -93,10 +93,10 @@ impl<O: DeserializeOwned> Run<O> {
         let state = self.wait_for_completion().await?;
         let id = state.instance;
         match state.status {
-            OrchestrationStatus::Completed => state
-                .output
-                .unwrap_or(Payload::null())
-                .decode()
+            OrchestrationStatus::Completed => self
+                .client
+                .converter()
+                .decode(&state.output.unwrap_or(Payload::null()))
                 .map_err(|error| ClientError::InvalidPayload(Box::new(error))),
             OrchestrationStatus::Terminated => {
                 Err(ClientError::Terminated { id, reason: state.reason.unwrap_or_default() })

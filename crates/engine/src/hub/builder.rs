@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use steadfast_core::VersionOptions;
-use steadfast_core::model::{DuplicateRegistration, OnNonDeterminism, Register, Registry};
+use steadfast_core::model::{
+    ActivityMiddleware, Converter, DataConverter, DuplicateRegistration, OnNonDeterminism, Register,
+    Registry, TurnMiddleware,
+};
+use steadfast_core::{VersionOptions, log_event};
 use steadfast_store::{CodedStore, StorageCodec, Store, StoreError};
 
 use super::threads::HubThreads;
@@ -82,6 +85,24 @@ impl HubBuilder {
         self
     }
 
+    /// Puts middleware around the turns of all orchestrations. What was added first is outermost.
+    pub fn turn_middleware(mut self, middleware: impl TurnMiddleware) -> Self {
+        self.registry.add_turn_middleware(Arc::new(middleware));
+        self
+    }
+
+    /// Puts middleware around all activities. What was added first is outermost.
+    pub fn activity_middleware(mut self, middleware: impl ActivityMiddleware) -> Self {
+        self.registry.add_activity_middleware(Arc::new(middleware));
+        self
+    }
+
+    /// Replaces the data converter, JSON by default. What was written before must stay readable.
+    pub fn data_converter(mut self, converter: impl DataConverter) -> Self {
+        self.registry.set_converter(Converter::new(converter));
+        self
+    }
+
     /// Sends everything that the hub stores through a codec, such as encryption at rest. A hub has to be created with
     /// it, and opened with one that reads what was written before.
     pub fn storage_codec(mut self, codec: impl StorageCodec) -> Self {
@@ -115,7 +136,9 @@ impl HubBuilder {
             let routes = Arc::new(Routes::new(store.info().partitions, options.pending_calls_max));
             let client =
                 Client::new(routes.clone(), store.clone(), registry.clone(), clock.clone(), options.clone());
+            log_event!(WorkerStarting, partitions = store.info().partitions);
             let threads = HubThreads::start(&store, &routes, options, registry, clock, runtime)?;
+            log_event!(WorkerStarted, partitions = store.info().partitions);
             Ok(Hub { client, routes, store, threads: Some(threads) })
         });
         started.await.map_err(|error| HubError::Threads { problem: error.to_string() })?

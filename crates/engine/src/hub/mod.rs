@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use steadfast_core::log_event;
 use steadfast_store::{Store, StoreMetrics};
 use tokio::sync::oneshot;
 
@@ -51,6 +52,7 @@ impl Hub {
     /// # Errors
     /// When the store could not be written at last, or a thread of the hub had died.
     pub async fn stop(mut self) -> Result<(), HubError> {
+        log_event!(WorkerStopping, partitions = self.routes.partitions());
         self.routes.close();
         let mut stopped = Vec::new();
         for address in self.routes.all() {
@@ -70,7 +72,9 @@ impl Hub {
             store.flush()?;
             joined
         });
-        ended.await.map_err(|error| HubError::Threads { problem: error.to_string() })?
+        ended.await.map_err(|error| HubError::Threads { problem: error.to_string() })??;
+        log_event!(WorkerStopped, partitions = self.routes.partitions());
+        Ok(())
     }
 }
 

@@ -12,12 +12,15 @@ use parking_lot::Mutex;
 use steadfast_core::dispatch::Deadlines;
 use steadfast_core::failure::kinds;
 use steadfast_core::model::{ActivityContext, Registry};
-use steadfast_core::{ActivityId, FailureDetails, Payload};
+use steadfast_core::partition::ActivityTask;
+use steadfast_core::{ActivityId, FailureDetails, Payload, log_event};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 
 use super::attempts::{ActivityRunner, Attempt, Reports};
 use super::limits::Permit;
+use crate::trace;
 
 /// After this long a runner sends the results that there are, and lets other tasks of the runtime have a turn.
 const RUN_TIME_MAX: Duration = Duration::from_micros(500);
@@ -136,22 +139,38 @@ impl Dispatcher {
         if task.options.as_deref().is_some_and(Deadlines::concern) {
             reports.began(task.id);
         }
-        let Some(code) = self.registry.find_activity_for(&task.name, &task.version, &task.instance_version)
-        else {
-            let problem = format!("no activity is registered as '{}' version '{}'", task.name, task.version);
-            let failure = FailureDetails::new(kinds::ACTIVITY_NOT_REGISTERED, problem).non_retriable();
-            return Box::pin(std::future::ready(Err(failure)));
-        };
         let context = ActivityContext::new(task.clone(), Some(reports.link()));
-        let started = catch_unwind(AssertUnwindSafe(|| code(context, &task.input)));
+        let (instance, name, id) = (&task.instance, &task.name, task.task_id);
+        log_event!(TaskActivityStarting, %instance, %name, id);
+        let span = trace::running(&task);
+        let started =
+            catch_unwind(AssertUnwindSafe(|| span.in_scope(|| self.registry.start_activity(&task, context))));
         let max = self.payload_bytes_max;
         match started {
-            Ok(future) => Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |caught| {
-                drop(places);
-                check_size(caught.unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic))), max)
-            })),
-            Err(panic) => Box::pin(std::future::ready(Err(FailureDetails::from_panic(&*panic)))),
+            Ok(future) => {
+                let running = AssertUnwindSafe(future).catch_unwind().map(move |caught| {
+                    drop(places);
+                    let outcome = caught.unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic)));
+                    let outcome = check_size(outcome, max);
+                    log_end(&task, &outcome);
+                    outcome
+                });
+                if span.is_none() { Box::pin(running) } else { Box::pin(running.instrument(span)) }
+            }
+            Err(panic) => {
+                let outcome = Err(FailureDetails::from_panic(&*panic));
+                log_end(&task, &outcome);
+                Box::pin(std::future::ready(outcome))
+            }
         }
+    }
+}
+
+fn log_end(task: &ActivityTask, outcome: &Outcome) {
+    let (instance, name, id) = (&task.instance, &task.name, task.task_id);
+    match outcome {
+        Ok(_) => log_event!(TaskActivityCompleted, %instance, %name, id),
+        Err(failure) => log_event!(TaskActivityFailure, %instance, %name, id, %failure),
     }
 }
 

@@ -17,13 +17,16 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::actor::PartitionActor;
+use super::journal;
 use super::messages::{TurnDone, TurnPanicked};
+use crate::trace::Trail;
 
 /// Runs the turns of one instance on its partition's thread. It does no IO and ends when the partition drops its
 /// address.
 pub(super) struct InstanceActor {
     pub(super) instance: InstanceId,
     pub(super) session: ResidentSession,
+    pub(super) trail: Trail,
     pub(super) partition: Addr<PartitionActor>,
     /// Where the code of entities waits for what is not ready at once.
     pub(super) runtime: Handle,
@@ -107,17 +110,23 @@ impl InstanceActor {
         };
         if let SessionSource::Replay { .. } = &request.session {
             let history = bridge::replayed_events(&self.instance, &request.session);
-            let replayed = history
-                .map_err(|error| ParkReason::Damaged(error.to_string()))
-                .and_then(|history| session.replay(&history).map_err(ParkReason::from));
+            let replayed =
+                history.map_err(|error| ParkReason::Damaged(error.to_string())).and_then(|history| {
+                    self.trail.replayed(&history);
+                    session.replay(&history).map_err(ParkReason::from)
+                });
             if let Err(reason) = replayed {
                 return Ended::Here(TurnOutcome::Parked(request.batch, reason));
             }
         }
-        Ended::Here(match session.check(&request.batch) {
-            Ok(()) => TurnOutcome::Done(session.turn(request.batch, request.now)),
-            Err(unfit) => TurnOutcome::Parked(request.batch, unfit.into()),
-        })
+        if let Err(unfit) = session.check(&request.batch) {
+            return Ended::Here(TurnOutcome::Parked(request.batch, unfit.into()));
+        }
+        journal::begins(&request);
+        let turn = session.turn(request.batch, request.now);
+        self.trail.turn(&self.instance, &turn);
+        journal::done(&self.instance, &turn);
+        Ended::Here(TurnOutcome::Done(turn))
     }
 
     /// Polls the turn once, here. Most entities wait for nothing real, and their turns end at once like any.
@@ -153,5 +162,6 @@ pub(super) fn start(
     runtime: Handle,
     partition: &Context<PartitionActor>,
 ) -> Addr<InstanceActor> {
-    InstanceActor { instance, session, partition: partition.address(), runtime }.start()
+    InstanceActor { instance, session, trail: Trail::default(), partition: partition.address(), runtime }
+        .start()
 }

@@ -5,6 +5,7 @@ mod attempts;
 mod calls;
 mod dispatcher;
 mod instance;
+mod journal;
 mod limits;
 mod messages;
 mod pump;

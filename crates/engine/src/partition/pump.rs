@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix::{AsyncContext, Context, Handler, Message};
+use steadfast_core::log_event;
 use steadfast_core::partition::{Effect, SessionSource, TurnRequest, Work};
 use steadfast_store::{LogRecord, StoreError};
 
@@ -233,7 +234,7 @@ impl Handler<TurnDone> for PartitionActor {
             TurnOutcome::Done(turn) => self.machine.on_turn(&done.instance, turn),
             TurnOutcome::Outside(batch) => self.machine.on_turn_outside(&done.instance, batch),
             TurnOutcome::Parked(batch, reason) => {
-                tracing::error!(instance = %done.instance, %reason, "the instance cannot go on in this process");
+                log_event!(OrchestrationAborted, instance = %done.instance, %reason);
                 self.machine.on_parked(&done.instance, batch, reason);
             }
         }
@@ -245,6 +246,7 @@ impl Handler<TurnPanicked> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, panicked: TurnPanicked, context: &mut Context<Self>) {
+        log_event!(ProcessWorkItemFailed, problem = %panicked.0);
         self.fail(&StoreError::Io { doing: "running a turn", problem: panicked.0 }, context);
     }
 }
@@ -288,7 +290,7 @@ impl Handler<Loaded> for PartitionActor {
             }
             // What is wrong with one instance concerns no other.
             Err(StoreError::Corrupt { place, problem }) => {
-                tracing::error!(instance = %loaded.instance, place, problem, "the instance cannot be read");
+                log_event!(FetchWorkItemFailure, instance = %loaded.instance, place, problem);
                 self.machine.on_damaged(&loaded.instance, &problem);
                 self.pump_soon(context);
             }

@@ -148,7 +148,12 @@ fn completion(
             let carried = carried.collect::<Result<_, _>>()?;
             let version = new_version.filter(|version| !version.is_empty()).map(SmolStr::from);
             // Those that the worker names go along; it knows which its code has not seen.
-            let next = Completion::ContinueAsNew { input: payload(result), version, preserve_events: false };
+            let next = Completion::ContinueAsNew {
+                input: payload(result),
+                version,
+                preserve_events: false,
+                new_trace: false,
+            };
             return Ok((next, carried));
         }
         _ => return Err(WireError::Impossible { what: "a completion with a status that is no end" }),

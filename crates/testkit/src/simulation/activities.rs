@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use steadfast_core::failure::kinds;
 use steadfast_core::model::{ActivityContext, Registry};
 use steadfast_core::partition::ActivityTask;
 use steadfast_core::{ActivityId, FailureDetails, PartitionId, Payload};
@@ -27,14 +26,8 @@ impl Activities {
     pub(super) fn run(&mut self, registry: &Registry, partition: PartitionId, task: &Arc<ActivityTask>) {
         let context = ActivityContext::new(task.clone(), None);
         *self.runs.entry(context.idempotency_key()).or_default() += 1;
-        let outcome = match registry.find_activity_for(&task.name, &task.version, &task.instance_version) {
-            Some(code) => catch_unwind(AssertUnwindSafe(|| finish(code(context, &task.input))))
-                .unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic))),
-            None => {
-                let problem = format!("no activity is registered as '{}'", task.name);
-                Err(FailureDetails::new(kinds::ACTIVITY_NOT_REGISTERED, problem).non_retriable())
-            }
-        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| finish(registry.start_activity(task, context))))
+            .unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic)));
         self.results.push((partition, task.id, outcome));
     }
 

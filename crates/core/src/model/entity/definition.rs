@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
+use super::super::converter::Converter;
 use super::batch::{BatchOperation, EntityBatch, EntityBatchResult};
 use super::call::check_size;
 use super::context::EntityContext;
@@ -46,6 +47,10 @@ pub struct EntityDefinition<S> {
     /// Operations that were given twice.
     duplicate: Option<SmolStr>,
 }
+
+/// Operations of entities are called by clients, orchestrations and entities that name them with values, far from any hub:
+/// so their values are JSON, whatever a hub's converter.
+const JSON: Converter = Converter::JSON;
 
 /// Makes an entity of a name and the type of its state. Names of entities and operations are compared without regard to
 /// case. An entity that is asked for something and does not exist begins with the state's default; it exists from the
@@ -84,7 +89,7 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
         self.with(
             name.into(),
             Operation::Write(Box::new(move |state, context, input| {
-                encode_outcome(code(state, context, decode_input::<I>(input)?))
+                encode_outcome(&JSON, code(state, context, decode_input::<I>(&JSON, input)?))
             })),
         )
     }
@@ -100,7 +105,7 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
         self.with(
             name.into(),
             Operation::Read(Box::new(move |state, context, input| {
-                encode_outcome(code(state, context, decode_input::<I>(input)?))
+                encode_outcome(&JSON, code(state, context, decode_input::<I>(&JSON, input)?))
             })),
         )
     }
@@ -119,10 +124,10 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
     {
         self.with(
             name.into(),
-            Operation::Wait(Box::new(move |state, context, input| match decode_input::<I>(input) {
+            Operation::Wait(Box::new(move |state, context, input| match decode_input::<I>(&JSON, input) {
                 Ok(input) => {
                     let running = code(state, context, input);
-                    Box::pin(running.map(encode_outcome))
+                    Box::pin(running.map(|outcome| encode_outcome(&JSON, outcome)))
                 }
                 Err(failure) => Box::pin(std::future::ready(Err(failure))),
             })),
@@ -242,7 +247,7 @@ impl<S: Serialize + DeserializeOwned + Default> Kept<S> {
         if deleted {
             (self.state, self.live) = (None, None);
         } else if changes && let Some(live) = &self.live {
-            let encoded = catch_unwind(AssertUnwindSafe(|| encode_outcome(Ok::<_, Error>(live))));
+            let encoded = catch_unwind(AssertUnwindSafe(|| encode_outcome(&JSON, Ok::<_, Error>(live))));
             let state = encoded.unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic)))?;
             check_size(&state, self.max_payload_bytes, "entity's state")?;
             self.state = Some(state);
