@@ -341,15 +341,17 @@ pub use steadfast_core::model::{
 };
 pub use steadfast_core::{
     ActionKind, Completion, Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent,
-    IdReuse, InstanceId, InstanceState, InvalidInstanceId, InvalidTags, OnExisting, OrchestrationStatus,
-    OrchestratorAction, ParentInstance, Payload, Result, SubOrchestrationCreated, Tags, TaskError, TaskKind,
-    Timestamp, TraceContext, VersionFailure, VersionMatch, VersionMismatch, VersionOptions, check_tags,
-    compare_versions, failure, history_json, log, scaling,
+    IdReuse, InstanceCounts, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState,
+    InvalidInstanceId, InvalidTags, OnExisting, OrchestrationStatus, OrchestratorAction, ParentInstance,
+    Payload, Result, SubOrchestrationCreated, Tags, TaskError, TaskKind, TimeRange, Timestamp, TraceContext,
+    VersionFailure, VersionMatch, VersionMismatch, VersionOptions, check_tags, compare_versions, failure,
+    history_json, log, scaling,
 };
 pub use steadfast_engine::{
     ActivityProgress, ActivityState, CleanedEntities, Client, ClientError, Clock, EntityCleaning,
-    EntityMetadata, EntityPage, EntityQuery, Hub, HubBuilder, HubError, HubOptions, ListQuery, Page,
-    PurgedTree, RawClient, RestartOptions, Run, StartOptions, Started, SystemClock,
+    EntityMetadata, EntityPage, EntityQuery, Hub, HubBuilder, HubError, HubOptions, InstanceQuery,
+    InvalidPageToken, Page, PageToken, PurgeResult, PurgedTree, RawClient, RestartOptions, Run, StartOptions,
+    Started, SystemClock,
 };
 pub use steadfast_macros::{activity, entity, orchestration};
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use steadfast::prelude::*;
-use steadfast::{ClientError, EventKind, Hub, HubOptions, ListQuery, StartOptions};
+use steadfast::{ClientError, EventKind, Hub, HubOptions, InstanceQuery, StartOptions};
 use steadfast_testkit::{SplitMix64, check_history};
 
 /// Tells this program that it is the one to be killed: the folder.
@@ -167,9 +167,9 @@ fn executions(folder: &Path) -> BTreeMap<(String, i32), usize> {
 
 async fn all_instances(hub: &Hub) -> Vec<String> {
     let mut ids = Vec::new();
-    let mut query = ListQuery { page_size: 500, ..ListQuery::default() };
+    let mut query = InstanceQuery { page_size: 500, ..InstanceQuery::default() };
     loop {
-        let page = hub.client().list(&query).await.unwrap();
+        let page = hub.client().query(&query).await.unwrap();
         ids.extend(page.instances.into_iter().map(|state| state.instance.as_str().to_owned()));
         query.continuation = page.continuation;
         if query.continuation.is_none() {

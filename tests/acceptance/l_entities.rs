@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use steadfast::prelude::*;
 use steadfast::{
-    ClientError, Clock, EntityMetadata, EntityQuery, EntityStartOptions, ListQuery, failure::kinds,
+    ClientError, Clock, EntityMetadata, EntityQuery, EntityStartOptions, InstanceQuery, failure::kinds,
 };
 
 use crate::support::{end_of, hub, hub_with_clock, soon, stop, with_and_without_sessions, with_id};
@@ -289,7 +289,7 @@ async fn entities_are_queried_page_by_page_and_are_not_listed_among_orchestratio
     let with_state = EntityQuery { include_state: true, ..EntityQuery::default() };
     let all = client.query_entities(&with_state).await.unwrap().entities;
     assert!(all.len() == 25 && all.iter().all(|known| known.state.is_some()));
-    let listed = client.list(&ListQuery::default()).await.unwrap().instances;
+    let listed = client.query(&InstanceQuery::default()).await.unwrap().instances;
     assert_eq!(listed.iter().map(|state| state.instance.as_str()).collect::<Vec<_>>(), ["plain"]);
     stop(hub).await;
 }

@@ -14,6 +14,7 @@ mod f_sub_orchestrations;
 mod h_lifecycle;
 mod i_determinism;
 mod j_payloads;
+mod k_query;
 mod l_entities;
 mod l_locks;
 mod p_partitions;

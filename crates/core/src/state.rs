@@ -104,6 +104,8 @@ pub struct InstanceState {
     pub incarnation: u32,
     /// A number greater than that of any action so far.
     pub next_event_id: i32,
+    /// As long as it waits to begin: the status of what was there under this id before.
+    pub replaces: Option<OrchestrationStatus>,
 }
 
 impl InstanceState {
@@ -133,6 +135,7 @@ impl InstanceState {
             open_children: BTreeMap::new(),
             incarnation: started.incarnation,
             next_event_id: 0,
+            replaces: None,
             entity: None,
         }
     }

@@ -14,8 +14,9 @@ mod storage;
 mod trace;
 
 pub use client::{
-    CleanedEntities, Client, EntityCleaning, EntityMetadata, EntityPage, EntityQuery, ListQuery, Page,
-    PurgedTree, RawClient, RestartOptions, Run, StartOptions, Started,
+    CleanedEntities, Client, EntityCleaning, EntityMetadata, EntityPage, EntityQuery, InstanceQuery,
+    InvalidPageToken, Page, PageToken, PurgeResult, PurgedTree, RawClient, RestartOptions, Run, StartOptions,
+    Started,
 };
 pub use clock::{Clock, SystemClock};
 pub use error::{ClientError, HubError};

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{
+    InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
+};
 use steadfast_store::{
     HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, Store, StoreError,
 };
@@ -114,6 +116,11 @@ fn measure_instances(folder: &Path, count: usize) -> Result<(), Box<dyn Error>> 
                 history_events: 12,
                 fresh: true,
                 ended: true,
+                facts: InstanceFacts::new(
+                    "orchestration",
+                    OrchestrationStatus::Running,
+                    Timestamp::default(),
+                ),
             },
         });
         let batch = Materialisation {
@@ -135,7 +142,7 @@ fn measure_instances(folder: &Path, count: usize) -> Result<(), Box<dyn Error>> 
     let reopening = reopened.elapsed();
     let rss_reopened = rss_bytes()?;
     let scanned = Instant::now();
-    let found = store.scan_instances("", None, 1000)?.len();
+    let found = store.find_instances(&InstanceFilter::default(), None, 1000)?.instances.len();
     println!(
         "instances: {count} of 950 bytes: {:.0}/s; RSS {} MB, after reopening {} MB; reopening {:?}; disk {} MB; \
          scan of {found} in {:?}; {} files beside it",

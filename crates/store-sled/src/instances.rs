@@ -5,8 +5,6 @@
 //! removed by the next write of that instance. A history that is replaced gets a new generation for that reason, and
 //! a large state a new version.
 
-use std::ops::Bound;
-
 use steadfast_core::InstanceId;
 use steadfast_store::{HistoryChange, InstanceChange, InstanceWrite, StoreError, StoredInstance};
 
@@ -52,7 +50,7 @@ impl Instances {
     /// Writes one change.
     pub(crate) fn write(&self, pieces: &Pieces, write: &InstanceWrite) -> Result<(), StoreError> {
         let id = &write.instance;
-        let InstanceChange::Put { state, history, history_events, fresh, ended } = &write.change else {
+        let InstanceChange::Put { state, history, history_events, fresh, ended, .. } = &write.change else {
             self.tree.remove(id.as_str()).map_err(|error| from_sled("removing an instance", &error))?;
             return pieces.remove_all(&keys::instance(id));
         };
@@ -163,37 +161,6 @@ impl Instances {
             }
         }
         Ok(None)
-    }
-
-    /// Reads instances in the order of their ids.
-    pub(crate) fn scan(
-        &self,
-        pieces: &Pieces,
-        prefix: &str,
-        after: Option<&InstanceId>,
-        limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError> {
-        let after = after.map(InstanceId::as_str).filter(|after| *after >= prefix);
-        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
-        let mut found = Vec::new();
-        for row in self.tree.range::<&str, _>((from, Bound::Unbounded)) {
-            let (key, value) = row.map_err(|error| from_sled(READING, &error))?;
-            if found.len() >= limit || !key.starts_with(prefix.as_bytes()) {
-                break;
-            }
-            let text = std::str::from_utf8(&key);
-            let text = text.map_err(|_| corrupt("the instances", "an id is not valid UTF-8"))?;
-            let id = InstanceId::from_trusted(text);
-            let row = decode(&id, &value)?;
-            match row.state {
-                State::Here(state) => {
-                    let state = state.to_vec();
-                    found.push(StoredInstance { instance: id, reflects: row.head.reflects, state });
-                }
-                State::Elsewhere(_) => found.extend(self.load(pieces, &id)?),
-            }
-        }
-        Ok(found)
     }
 }
 

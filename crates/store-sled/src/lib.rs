@@ -26,6 +26,7 @@
 //! ```
 
 mod database;
+mod directory;
 mod error;
 mod format;
 mod instance_row;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use steadfast_store::StoreError;
 
 use crate::database::{self, Database};
+use crate::directory::{self, Directory};
 use crate::error::{corrupt, from_io};
 use crate::format;
 use crate::instances::{self, Instances};
@@ -20,6 +21,7 @@ use crate::witness::Witness;
 pub(crate) struct Files {
     pub(crate) log: CommitLog,
     pub(crate) data: Arc<Database>,
+    pub(crate) directory: Directory,
     pub(crate) instances: Instances,
     pub(crate) pieces: Pieces,
     pub(crate) rows: Rows,
@@ -109,7 +111,7 @@ fn open_files(folder: &Path, options: &SledOptions) -> Result<Files, StoreError>
     witness.check(DATA, rows.count())?;
     // What is in the log now will be acted upon, so it must not get lost any more.
     log.make_durable()?;
-    let files =
-        Files { log, instances: instances::open(&data)?, pieces: pieces::open(&data)?, rows, data, witness };
-    Ok(files)
+    let (directory, instances) = (directory::open(&data)?, instances::open(&data)?);
+    let pieces = pieces::open(&data)?;
+    Ok(Files { log, directory, instances, pieces, rows, data, witness })
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceFilter, InstanceId, PartitionId, Position};
 use steadfast_store::{
-    HistoryChange, HubInfo, InstanceChange, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError,
-    StoreMetrics, StoredInstance,
+    Found, HistoryChange, HubInfo, InstanceChange, LogRecord, Materialisation, PartitionSnapshot, Store,
+    StoreError, StoreMetrics, StoredInstance,
 };
 
 use crate::database;
@@ -16,6 +16,9 @@ use crate::error::catch_panic;
 use crate::open::{self, DATA, Files, LOG};
 use crate::options::SledOptions;
 use crate::space::Space;
+
+/// A search ends early when the states that it found take more bytes than this.
+const FOUND_BYTES_MAX: usize = 32 << 20;
 
 /// A store in a folder, on sled.
 pub struct SledStore {
@@ -157,6 +160,7 @@ impl Store for SledStore {
             for instance in &batch.instances {
                 files.instances.write(&files.pieces, instance)?;
             }
+            files.directory.note(&batch.instances)?;
             for row in &batch.rows {
                 files.rows.write(&files.pieces, partition, row)?;
             }
@@ -183,13 +187,30 @@ impl Store for SledStore {
         self.with("reading a history", |files| files.instances.load_history(&files.pieces, instance))
     }
 
-    fn scan_instances(
+    fn find_instances(
         &self,
-        prefix: &str,
+        filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError> {
-        self.with("reading instances", |files| files.instances.scan(&files.pieces, prefix, after, limit))
+    ) -> Result<Found, StoreError> {
+        self.with("searching instances", |files| {
+            let ids = files.directory.find(filter, after, limit)?;
+            let mut found = Found { instances: Vec::new(), upto: ids.last().cloned() };
+            // A page that is not full is the last one.
+            found.upto.take_if(|_| ids.len() < limit);
+            let mut bytes = 0;
+            for id in ids {
+                // One that is deleted at this moment is in the directory and not among the instances.
+                let Some(stored) = files.instances.load(&files.pieces, &id)? else { continue };
+                bytes += stored.state.len();
+                found.instances.push(stored);
+                if bytes > FOUND_BYTES_MAX {
+                    found.upto = Some(id);
+                    break;
+                }
+            }
+            Ok(found)
+        })
     }
 
     fn recover(&self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceFacts, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp};
 use steadfast_store::{
     HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store, StoreError,
 };
@@ -56,6 +56,7 @@ fn materialise(store: &SledStore, partition: u16, upto: u64) -> Result<(), Store
         history_events: upto,
         fresh: false,
         ended: upto.is_multiple_of(7),
+        facts: InstanceFacts::new("orchestration", OrchestrationStatus::Running, Timestamp::default()),
     };
     let instances = vec![InstanceWrite { instance: instance(partition), reflects: Position(upto), change }];
     let rows = vec![RowWrite { key: b"row".to_vec(), value: Some(upto.to_be_bytes().repeat(upto as usize)) }];

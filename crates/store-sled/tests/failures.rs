@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{
+    InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
+};
 use steadfast_store::{
     HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store, StoreError,
 };
@@ -225,6 +227,7 @@ fn put(id: &str, size: usize) -> InstanceWrite {
             history_events: 10,
             fresh: true,
             ended: false,
+            facts: InstanceFacts::new("orchestration", OrchestrationStatus::Running, Timestamp::default()),
         },
     }
 }
@@ -296,7 +299,7 @@ fn check_filled(folder: &Path) -> Result<(), StoreError> {
         assert_eq!(store.load_history(&id)?, vec![2; 20_000 + number]);
     }
     assert_eq!(store.load_partition(P0)?.upto, Position(1));
-    assert_eq!(store.scan_instances("", None, 100)?.len(), 50);
+    assert_eq!(store.find_instances(&InstanceFilter::default(), None, 100)?.instances.len(), 50);
     Ok(())
 }
 

@@ -8,7 +8,9 @@ use steadfast_core::partition::{
     Capture, CapturedChange, CapturedInstance, HistoryPiece, LoadedInstance, Partition, PartitionOptions,
     RecoveredInstance, RecoveryError, RecoverySource, SessionSource,
 };
-use steadfast_core::{HistoryEvent, InstanceId, InstanceState, Position};
+use steadfast_core::{
+    HistoryEvent, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState, Position,
+};
 
 use crate::{
     HistoryChange, InstanceChange, InstanceWrite, Materialisation, RowWrite, Store, StoreError,
@@ -43,6 +45,7 @@ fn instance_write(captured: &CapturedInstance, reflects: Position) -> InstanceWr
             history_events: state.history_events,
             fresh: *fresh,
             ended: state.status.is_terminal(),
+            facts: InstanceFacts::from(&**state),
         },
     };
     InstanceWrite { instance: captured.instance.clone(), reflects, change }
@@ -54,6 +57,25 @@ fn instance_write(captured: &CapturedInstance, reflects: Position) -> InstanceWr
 /// [`StoreError::Corrupt`] when its bytes are not a state.
 pub fn instance_state(stored: &StoredInstance) -> Result<InstanceState, StoreError> {
     codec::decode_all(&stored.state).map_err(|error| corrupt("state", &stored.instance, &error.problem))
+}
+
+/// All stored instances, orchestrations and entities, in id order: for reports and tests of few of them.
+///
+/// # Errors
+/// Those of the store.
+pub fn stored_instances(store: &dyn Store) -> Result<Vec<StoredInstance>, StoreError> {
+    const PAGE: usize = 1000;
+    let everything = InstanceFilter { kind: InstanceKind::All, ..InstanceFilter::default() };
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let found = store.find_instances(&everything, after.as_ref(), PAGE)?;
+        all.extend(found.instances);
+        match found.upto {
+            Some(upto) => after = Some(upto),
+            None => return Ok(all),
+        }
+    }
 }
 
 /// Reads an instance, and its history if a session made anew has to replay it.

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceFilter, InstanceId, PartitionId, Position};
 
 use crate::{
-    HistoryChange, HubInfo, InstanceChange, InstanceWrite, LogRecord, Materialisation, PartitionSnapshot,
-    RowWrite, Store, StoreError, StoreMetrics, StoredInstance,
+    Found, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, PartitionSnapshot,
+    RowWrite, Store, StoreError, StoreLayer, StoreMetrics, StoredInstance,
 };
 
 /// What a codec may fail with.
 pub type CodecFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Changes everything that a hub writes on its way to the store, and back: records, states, histories and rows, and with
-/// them all payloads, messages, reasons and tags. What a store needs to find things by stays readable: instance ids and
-/// what instances can be queried by.
+/// them all payloads, messages and reasons. What a store needs to find things by stays readable: instance ids and what
+/// instances can be queried by (of names, versions and tags the store on sled only keeps short hashes).
 ///
 /// The two methods are called from several threads at once. They may be random, such as an encryption with a fresh
 /// nonce: nothing ever compares encoded bytes. A hub must be opened with a codec that decodes what was encoded before;
@@ -124,9 +124,9 @@ impl CodedStore {
     }
 }
 
-impl Store for CodedStore {
-    fn info(&self) -> HubInfo {
-        self.inner.info()
+impl StoreLayer for CodedStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
     }
 
     fn append(&self, records: &[LogRecord]) -> Result<(), StoreError> {
@@ -164,10 +164,6 @@ impl Store for CodedStore {
         self.inner.materialise(partition, &coded)
     }
 
-    fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
-        self.inner.truncate_log(partition, upto)
-    }
-
     fn load_partition(&self, partition: PartitionId) -> Result<PartitionSnapshot, StoreError> {
         let mut snapshot = self.inner.load_partition(partition)?;
         for (_, value) in &mut snapshot.rows {
@@ -199,22 +195,16 @@ impl Store for CodedStore {
         Ok(history)
     }
 
-    fn scan_instances(
+    fn find_instances(
         &self,
-        prefix: &str,
+        filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError> {
-        let found = self.inner.scan_instances(prefix, after, limit)?;
-        found.into_iter().map(|stored| self.decode_state(stored)).collect()
-    }
-
-    fn recover(&self) -> Result<(), StoreError> {
-        self.inner.recover()
-    }
-
-    fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush()
+    ) -> Result<Found, StoreError> {
+        let mut found = self.inner.find_instances(filter, after, limit)?;
+        let decoded = found.instances.into_iter().map(|stored| self.decode_state(stored));
+        found.instances = decoded.collect::<Result<_, _>>()?;
+        Ok(found)
     }
 
     fn metrics(&self) -> StoreMetrics {

@@ -8,17 +8,19 @@
 pub mod bridge;
 mod coded;
 mod error;
+mod layer;
 mod memory;
 #[cfg(feature = "suite")]
 pub mod suite;
 
 pub use coded::{CodecFailure, CodedStore, StorageCodec};
 pub use error::StoreError;
+pub use layer::StoreLayer;
 pub use memory::{Fault, FaultPoint, MemoryStore, Operation, Survival};
 
 use std::sync::Arc;
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceFacts, InstanceFilter, InstanceId, PartitionId, Position};
 
 /// What a store says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub enum InstanceChange {
         fresh: bool,
         /// The instance has ended: its history will probably not grow any more.
         ended: bool,
+        /// What the instance is found by.
+        facts: InstanceFacts,
     },
     /// It and its history are removed.
     Delete,
@@ -113,6 +117,15 @@ pub struct StoredInstance {
     pub reflects: Position,
     /// The encoded state.
     pub state: Vec<u8>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The instances, in id order.
+    pub instances: Vec<StoredInstance>,
+    /// The search ended here, and goes on after this id; none when it came to the end.
+    pub upto: Option<InstanceId>,
 }
 
 /// The partition's side of the instance store.
@@ -196,16 +209,19 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Corrupt`] when a piece is missing.
     fn load_history(&self, instance: &InstanceId) -> Result<Vec<u8>, StoreError>;
 
-    /// Reads at most `limit` instances with ids greater than `after` that begin with `prefix`, in id order.
+    /// Finds instances with ids greater than `after` that match the filter by the facts that were written with them, in
+    /// id order, at most `limit`. None that is stored and matches for as long as the call lasts is left out; some that
+    /// do not match may be among them, so the caller looks at their states. What lasts is short even among millions
+    /// of instances: a store keeps what it takes to find them.
     ///
     /// # Errors
     /// Those of the storage.
-    fn scan_instances(
+    fn find_instances(
         &self,
-        prefix: &str,
+        filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError>;
+    ) -> Result<Found, StoreError>;
 
     /// Puts the store back into working order after an error, as far as that is possible, before the partitions are
     /// rebuilt from it. Reopening files is the typical content. Without an error it does nothing.

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceFacts, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp};
 use steadfast_store::suite::Harness;
 use steadfast_store::{
     CodecFailure, CodedStore, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation,
-    MemoryStore, RowWrite, StorageCodec, Store, StoreError, store_behaviour_suite,
+    MemoryStore, RowWrite, StorageCodec, Store, StoreError, bridge, store_behaviour_suite,
 };
 
 /// Encodes the same bytes differently each time, as an encryption does, and notices another key.
@@ -82,6 +82,7 @@ fn fill(store: &dyn Store) {
         history_events: 1,
         fresh: true,
         ended: false,
+        facts: InstanceFacts::new("orchestration", OrchestrationStatus::Running, Timestamp::default()),
     };
     let rows = vec![RowWrite { key: b"k".to_vec(), value: Some(b"plaintext".to_vec()) }];
     let instances = vec![InstanceWrite { instance: instance(), reflects: Position(1), change }];
@@ -100,7 +101,7 @@ fn read_everything(store: &dyn Store) -> Vec<Result<Vec<u8>, StoreError>> {
         store.load_partition(PARTITION).map(|snapshot| snapshot.rows[0].1.clone()),
         store.load_instance(&instance()).map(|found| found.unwrap().state),
         store.load_history(&instance()),
-        store.scan_instances("", None, 10).map(|found| found[0].state.clone()),
+        bridge::stored_instances(store).map(|found| found[0].state.clone()),
     ]
 }
 

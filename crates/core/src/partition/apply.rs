@@ -11,6 +11,7 @@ use super::links::Outgoing;
 use super::machine::Partition;
 use super::record::{CheckpointHead, LogEntry};
 use super::rows;
+use super::tally::Tally;
 use super::turns::Work;
 use crate::codec;
 use crate::event::{EventKind, HistoryEvent};
@@ -59,6 +60,7 @@ impl Partition {
         let Presence::Present(state) = &mut entry.presence else { return };
         let at = state.history_events;
         let state = Arc::make_mut(state);
+        let before = Tally::before(state);
         for event in events {
             state.apply(event);
         }
@@ -70,6 +72,7 @@ impl Partition {
             state.custom_status = Some(status.clone());
         }
         let ended = state.status.is_terminal();
+        self.tally.turn(instance, before, state);
         self.any_terminated |= state.status == OrchestrationStatus::Terminated;
         entry.changed_at = position;
         self.dirty(instance, at).history.extend_from_slice(bytes);
@@ -232,8 +235,9 @@ impl Partition {
     }
 
     /// Replaces whatever is known of the instance by a new execution without events.
-    fn begin_history(&mut self, instance: &InstanceId, state: InstanceState, position: Position) {
+    fn begin_history(&mut self, instance: &InstanceId, mut state: InstanceState, position: Position) {
         let Some(entry) = self.entries.get_mut(instance) else { return };
+        self.tally.replace(instance, entry.state().map(|state| &**state), &mut state);
         entry.presence = Presence::Present(Arc::new(state));
         entry.changed_at = position;
         entry.loaded = None;
@@ -248,6 +252,9 @@ impl Partition {
     pub(super) fn apply_purge(&mut self, instance: &InstanceId) {
         let position = self.open.position;
         let Some(entry) = self.entries.get_mut(instance) else { return };
+        if let Some(state) = entry.state() {
+            self.tally.purge(instance, state);
+        }
         entry.presence = Presence::Absent;
         entry.changed_at = position;
         entry.loaded = None;

@@ -143,6 +143,7 @@ impl Partition {
             entry.passed_over = 0;
         }
         entry.changed_at = position;
+        self.tally.entity(instance, entry.state().is_some(), change.state.is_some());
         match &change.state {
             Some(entity) => {
                 match &mut entry.presence {

@@ -14,6 +14,7 @@ use super::links::Links;
 use super::materialise::{Capture, Changes};
 use super::record::{self, LogEntry, Record};
 use super::residents::Residents;
+use super::tally::Tally;
 use super::turns::Work;
 use crate::codec;
 use crate::ids::{InstanceId, PartitionId, Position};
@@ -85,6 +86,7 @@ pub struct Partition {
     /// Starts that are to replace an instance and wait for its turn to end.
     pub(super) replacements: Vec<(InstanceId, TaskMessage, Asked)>,
     pub(super) changes: Changes,
+    pub(super) tally: Tally,
     pub(super) open: OpenRecord,
     sealed: VecDeque<SealedRecord>,
     /// Effects that need not wait for anything.
@@ -160,6 +162,7 @@ impl Partition {
             purges: Vec::new(),
             replacements: Vec::new(),
             changes: Changes::default(),
+            tally: Tally::default(),
             open: OpenRecord::default(),
             sealed: VecDeque::new(),
             immediate: Vec::new(),
@@ -223,6 +226,9 @@ impl Partition {
 
     fn seal(&mut self) -> Record {
         self.write_accepted();
+        if let Some(counts) = self.tally.changed_since_record() {
+            codec::encode(&LogEntry::Counts(counts), &mut self.open.buffer);
+        }
         for entry in self.take_heartbeats().into_iter().chain(std::mem::take(&mut self.open.lazy)) {
             codec::encode(&entry, &mut self.open.buffer);
         }
@@ -320,7 +326,7 @@ impl Partition {
     }
 
     /// Hands the effect out once the record at `position` is durable.
-    fn when_durable(&mut self, position: Position, effect: Effect) {
+    pub(super) fn when_durable(&mut self, position: Position, effect: Effect) {
         if position <= self.durable {
             self.immediate.push(effect);
         } else if let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.position >= position) {
@@ -341,37 +347,6 @@ impl Partition {
         let changed_at = entry.changed_at;
         self.when_durable(changed_at, Effect::Release(token));
         Some(pieces)
-    }
-
-    /// Instances that the instance store may not have in their present state: those with ids greater than `after`
-    /// that begin with `prefix`, in id order, at most `limit`. Purged ones have no state. [`Effect::Release`] follows
-    /// once all of it is durable.
-    pub fn read_overlay(
-        &mut self,
-        token: Token,
-        prefix: &str,
-        after: Option<&InstanceId>,
-        limit: usize,
-    ) -> Vec<(InstanceId, Option<Arc<InstanceState>>)> {
-        let mut found: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(id, entry)| {
-                let waiting = id.is_entity() && !entry.queue.is_empty() && entry.state().is_some();
-                entry.dirty.is_some() || entry.captured.is_some() || waiting
-            })
-            .filter(|(id, _)| id.as_str().starts_with(prefix) && after.is_none_or(|after| *id > after))
-            .map(|(id, entry)| {
-                let state = entry.state().map(|state| Self::with_backlog(state, entry.queue.len()));
-                (id.clone(), state)
-            })
-            .collect();
-        found.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
-        found.truncate(limit);
-        let open = self.open.position;
-        let last = if self.open.must_be_written() { open } else { Position(open.0 - 1) };
-        self.when_durable(last, Effect::Release(token));
-        found
     }
 
     /// Counts for reports and tests.

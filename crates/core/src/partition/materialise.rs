@@ -21,6 +21,8 @@ pub(super) struct Changes {
     pub(super) queued: Vec<(InstanceId, u64)>,
     /// Keys of rows that exist in the instance store and are void.
     pub(super) deleted_rows: Vec<Vec<u8>>,
+    /// How many captures have been taken since this partition was built.
+    pub(super) captures: u64,
     /// Reused for the encoding of a turn's events.
     pub(super) event_buffer: Vec<u8>,
 }
@@ -112,6 +114,7 @@ impl Partition {
         let rows = self.capture_rows();
         let capture = Arc::new(Capture { partition: self.options.id, upto, instances, rows });
         self.capture = Some(capture.clone());
+        self.changes.captures += 1;
         capture
     }
 
@@ -145,6 +148,9 @@ impl Partition {
             .into_iter()
             .map(|key| CapturedRow { key, value: None })
             .collect();
+        if let Some(counts) = self.tally.changed_since_capture() {
+            captured.push(put(rows::counts_key(), codec::encode_to_vec(&counts)));
+        }
         for id in std::mem::take(&mut self.changes.activities) {
             let unfinished = self.activities.get_mut(id).filter(|it| !it.stored || it.changed);
             if let Some(unfinished) = unfinished {

@@ -10,6 +10,7 @@ use crate::codec::{self, DecodeError, FORMAT_VERSION};
 use crate::ids::{ExecutionId, InstanceId, PartitionId, Position};
 use crate::message::{ActivityId, Origin, TaskMessage};
 use crate::payload::Payload;
+use crate::query::InstanceCounts;
 use crate::time::Timestamp;
 
 /// One sealed record, ready for the log.
@@ -45,6 +46,8 @@ pub(super) enum LogEntry {
         settled: Vec<Origin>,
         messages: Vec<(u64, TaskMessage)>,
     },
+    /// How many instances there are after this record. Comes only if that has changed, and after what changed it.
+    Counts(InstanceCounts),
 }
 
 /// What a turn changed, apart from its events.
@@ -126,7 +129,7 @@ impl LogEntry {
             Self::Discarded { upto, .. } | Self::OutboxAcknowledged { upto, .. } => {
                 check_number(*upto)?;
             }
-            Self::Purged { .. } | Self::Heartbeat { .. } => {}
+            Self::Purged { .. } | Self::Heartbeat { .. } | Self::Counts(_) => {}
         }
         Ok(())
     }

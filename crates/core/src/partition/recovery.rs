@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::effect::Effect;
-use super::entry::{Entry, Presence};
+use super::entry::{Entry, Presence, Queued};
 use super::intake::scheduled_start;
 use super::links::Outgoing;
 use super::machine::{Partition, PartitionOptions};
 use super::record::{self, LogEntry};
 use super::rows::{self, Row};
+use super::tally::Tally;
 use super::turns::Work;
 use crate::codec::{self, DecodeError};
 use crate::ids::{InstanceId, Position};
@@ -72,6 +73,7 @@ impl Partition {
             Row::Activity(task) => {
                 self.activities.add(Arc::from(task), true);
             }
+            Row::Counts(counts) => self.tally = Tally::stored(counts),
             Row::Received { source, upto } => self.links.raise_received(source, upto),
             Row::OutboxNext { receiver, next } => self.links.raise_next(receiver, next),
             Row::Outbox { receiver, sequence, message } => {
@@ -141,8 +143,10 @@ impl Partition {
                         self.apply_purge(&instance);
                     }
                 }
+                LogEntry::Counts(counts) => self.tally.recorded(counts),
             }
         }
+        self.tally.take_recorded();
         self.durable = position;
         self.open_record(position.next());
         Ok(())
@@ -167,6 +171,7 @@ impl Partition {
             match recovered {
                 Some(recovered) => {
                     entry.reflects = recovered.reflects;
+                    self.tally.learn(instance, &recovered.state);
                     entry.presence = Presence::Present(Arc::new(recovered.state));
                     entry.stored = true;
                 }
@@ -213,6 +218,9 @@ impl Partition {
             entry.ready = false;
             entry.loading = matches!(entry.presence, Presence::Unknown);
             if entry.loading {
+                if entry.queue.iter().any(Queued::is_start) {
+                    self.tally.unseen.insert(instance.clone());
+                }
                 self.work.push_back(Work::Load(instance.clone()));
             } else if entry.queue.is_empty() {
                 idle.push(instance);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::entry::SessionPhase;
+use super::entry::{Entry, SessionPhase};
 use super::machine::Partition;
 use super::turns::Work;
 use crate::ids::InstanceId;
@@ -91,7 +91,9 @@ impl Partition {
     /// Drops the entry of an instance about which the instance store says the same.
     pub(super) fn forget_if_clean(&mut self, instance: &InstanceId) {
         if self.entries.get(instance).is_some_and(|entry| entry.is_forgettable()) {
-            self.entries.remove(instance);
+            if let Some(state) = self.entries.remove(instance).as_ref().and_then(Entry::state) {
+                self.tally.forget(instance, state);
+            }
             // A crowd that has gone must not keep its memory. Halving makes this rare.
             if self.entries.len() < self.entries.capacity() / 8 && self.entries.capacity() > ENTRIES_KEPT {
                 self.entries.shrink_to(self.entries.capacity() / 2);

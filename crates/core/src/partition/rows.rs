@@ -3,6 +3,7 @@
 use crate::codec::{self, DecodeError};
 use crate::ids::{ExecutionId, InstanceId, PartitionId};
 use crate::message::{ActivityId, DelayedKey, TaskMessage, TimerKey};
+use crate::query::InstanceCounts;
 use crate::time::Timestamp;
 
 use super::effect::ActivityTask;
@@ -10,6 +11,7 @@ use super::record::check_number;
 
 const ACTIVITY: u8 = b'a';
 const DELAYED: u8 = b'e';
+const COUNTS: u8 = b'c';
 const RECEIVED: u8 = b'd';
 const OUTBOX_NEXT: u8 = b'n';
 const OUTBOX: u8 = b'o';
@@ -20,6 +22,7 @@ const TIMER: u8 = b't';
 #[derive(Debug)]
 pub(super) enum Row {
     Activity(Box<ActivityTask>),
+    Counts(InstanceCounts),
     Received { source: PartitionId, upto: u64 },
     OutboxNext { receiver: PartitionId, next: u64 },
     Outbox { receiver: PartitionId, sequence: u64, message: Box<TaskMessage> },
@@ -36,6 +39,10 @@ fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
 
 pub(super) fn activity_key(id: ActivityId) -> Vec<u8> {
     key(ACTIVITY, &[&id.0.to_be_bytes()])
+}
+
+pub(super) fn counts_key() -> Vec<u8> {
+    vec![COUNTS]
 }
 
 pub(super) fn received_key(source: PartitionId) -> Vec<u8> {
@@ -72,6 +79,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
     let (kind, mut rest) = key.split_first().ok_or_else(|| DecodeError::new("a row has an empty key"))?;
     let row = match *kind {
         ACTIVITY => Row::Activity(Box::new(codec::decode_all(value)?)),
+        COUNTS => Row::Counts(codec::decode_all(value)?),
         RECEIVED => Row::Received {
             source: PartitionId(take_u16(&mut rest)?),
             upto: check_number(codec::decode_all(value)?)?,

@@ -200,12 +200,16 @@ impl Partition {
     pub fn on_loaded(&mut self, instance: &InstanceId, loaded: Option<LoadedInstance>) {
         let Some(entry) = self.entries.get_mut(instance) else { return };
         entry.loading = false;
+        self.tally.unseen.remove(instance);
         entry.stored |= loaded.is_some();
         let unverified = if matches!(entry.presence, Presence::Unknown) {
             entry.presence = match &loaded {
                 Some(loaded) => Presence::Present(std::sync::Arc::new(loaded.state.clone())),
                 None => Presence::Absent,
             };
+            if let Some(state) = entry.state() {
+                self.tally.learn(instance, state);
+            }
             std::mem::take(&mut entry.queue)
         } else {
             Default::default()
@@ -233,6 +237,7 @@ impl Partition {
     pub fn on_damaged(&mut self, instance: &InstanceId, problem: &str) {
         let Some(entry) = self.entries.get_mut(instance) else { return };
         entry.loading = false;
+        self.tally.unseen.remove(instance);
         entry.parked = Some(ParkReason::Damaged(problem.to_owned()));
         let rejected = || Err(Rejection::Damaged(problem.to_owned()));
         for mut queued in std::mem::take(&mut entry.queue) {

@@ -1,6 +1,5 @@
 //! Entities: signals, states, queries and cleaning.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +9,13 @@ use steadfast_core::entity::{EntityLock, EntityUnlock};
 use steadfast_core::model::{EntityCall, IntoEntityId};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
-    EntityId, EventKind, IdReuse, InstanceId, InstanceState, PartitionId, Payload, Timestamp,
+    EntityId, EventKind, IdReuse, InstanceFilter, InstanceId, InstanceKind, InstanceState, PartitionId,
+    Payload, TimeRange, Timestamp,
 };
-use steadfast_store::bridge;
 
 use super::Client;
 use crate::error::ClientError;
-use crate::partition::{Call, OverlayRead, Wait, WaitFor};
+use crate::partition::{Call, Wait, WaitFor};
 
 const DEFAULT_PAGE_SIZE: usize = 100;
 
@@ -171,18 +170,22 @@ impl Client {
             true => query.id_prefix.clone(),
             false => format!("@{}", query.id_prefix),
         };
+        let updated = TimeRange { from: query.modified_from, before: query.modified_to };
+        let filter = InstanceFilter {
+            updated,
+            id_prefix: prefix,
+            kind: InstanceKind::Entities,
+            ..InstanceFilter::default()
+        };
         let mut page = EntityPage { entities: Vec::new(), continuation: query.continuation.clone() };
         loop {
-            let batch = self.next_entities(&prefix, page.continuation.as_deref(), wanted).await?;
+            let after = page.continuation.as_deref().map(InstanceId::from_trusted);
+            let batch = self.first_instances(filter.clone(), after, wanted).await?;
             let exhausted = batch.len() < wanted;
-            for (id, state) in batch {
-                page.continuation = Some(id.as_str().to_owned());
-                let Some(found) = state.and_then(|state| metadata(&state, query.include_state)) else {
-                    continue;
-                };
-                let in_time = query.modified_from.is_none_or(|from| from <= found.last_modified)
-                    && query.modified_to.is_none_or(|to| found.last_modified < to);
-                if in_time && (found.exists || query.include_transient) {
+            for state in batch {
+                page.continuation = Some(state.instance.as_str().to_owned());
+                let Some(found) = metadata(&state, query.include_state) else { continue };
+                if found.exists || query.include_transient {
                     page.entities.push(found);
                     if page.entities.len() == wanted {
                         return Ok(page);
@@ -209,13 +212,13 @@ impl Client {
         let mut cleaned =
             CleanedEntities { continuation: wanted.continuation.clone(), ..CleanedEntities::default() };
         loop {
-            let batch = self.next_entities("@", cleaned.continuation.as_deref(), DEFAULT_PAGE_SIZE).await?;
+            let all = InstanceFilter { kind: InstanceKind::Entities, ..InstanceFilter::default() };
+            let after = cleaned.continuation.as_deref().map(InstanceId::from_trusted);
+            let batch = self.first_instances(all, after, DEFAULT_PAGE_SIZE).await?;
             let exhausted = batch.len() < DEFAULT_PAGE_SIZE;
-            for (id, state) in batch {
-                if let Some(state) = state {
-                    self.clean_entity(&state, wanted, &mut cleaned).await?;
-                }
-                cleaned.continuation = Some(id.as_str().to_owned());
+            for state in batch {
+                self.clean_entity(&state, wanted, &mut cleaned).await?;
+                cleaned.continuation = Some(state.instance.as_str().to_owned());
                 if began.elapsed() >= CLEANING_TIME {
                     return Ok(cleaned);
                 }
@@ -254,37 +257,6 @@ impl Client {
     async fn is_orphaned(&self, lock: &EntityLock) -> Result<bool, ClientError> {
         let owner = self.known_state(&lock.owner.instance).await?;
         Ok(owner.is_none_or(|state| state.execution != lock.owner.execution || state.status.is_terminal()))
-    }
-
-    /// The next entities by instance id, from memory and from the store; vanished ones have no state. Fewer than `limit`
-    /// only at the end.
-    async fn next_entities(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(InstanceId, Option<Arc<InstanceState>>)>, ClientError> {
-        let after = after.map(InstanceId::from_trusted);
-        let mut found = BTreeMap::new();
-        // First what is in memory, then the store: what moves in between is in both, never in neither.
-        for partition in 0..self.shared.routes.partitions() {
-            let overlay = self
-                .ask(PartitionId(partition), None, |address, answer| {
-                    let (prefix, after) = (prefix.to_owned(), after.clone());
-                    address.do_send(OverlayRead { prefix, after, limit, answer });
-                })
-                .await?;
-            found.extend(overlay);
-        }
-        let (store, prefix) = (self.store()?, prefix.to_owned());
-        let stored = tokio::task::spawn_blocking(move || {
-            let stored = store.scan_instances(&prefix, after.as_ref(), limit)?;
-            stored.iter().map(bridge::instance_state).collect::<Result<Vec<_>, _>>()
-        });
-        for state in stored.await.map_err(|_| ClientError::HubClosed)?? {
-            found.entry(state.instance.clone()).or_insert_with(|| Some(Arc::new(state)));
-        }
-        Ok(found.into_iter().take(limit).collect())
     }
 }
 

@@ -3,7 +3,8 @@
 mod call;
 mod entities;
 mod lifecycle;
-mod list;
+mod purge;
+mod query;
 mod raw;
 mod read;
 mod run;
@@ -35,7 +36,8 @@ use crate::trace;
 
 pub use entities::{CleanedEntities, EntityCleaning, EntityMetadata, EntityPage, EntityQuery};
 pub use lifecycle::{PurgedTree, RestartOptions};
-pub use list::{ListQuery, Page};
+pub use purge::PurgeResult;
+pub use query::{InstanceQuery, InvalidPageToken, Page, PageToken};
 pub use raw::{RawClient, Started};
 pub use run::Run;
 
@@ -200,16 +202,6 @@ impl Client {
     /// When there is no such instance or it has ended.
     pub async fn resume(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
         self.send(instance, EventKind::ExecutionResumed { reason: bounded_reason(reason) }).await
-    }
-
-    /// Removes an instance that has ended, with its history.
-    ///
-    /// # Errors
-    /// When there is no such instance or it has not ended.
-    pub async fn purge(&self, instance: &str) -> Result<(), ClientError> {
-        let instance = InstanceId::parse(instance)?;
-        log_event!(PurgeInstanceHistory, %instance);
-        self.call(&instance, Call::Purge(instance.clone())).await.map(|_: Accepted| ())
     }
 
     async fn send(&self, instance: &str, kind: EventKind) -> Result<(), ClientError> {

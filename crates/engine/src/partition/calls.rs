@@ -9,8 +9,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::actor::{PartitionActor, PendingRead, Stopping};
 use super::messages::{
-    Answer, Call, CallError, HistoryRead, OverlayRead, PartitionMessage, Resend, StateRead, Stop, Submit,
-    Tick, Wait, WaitFor,
+    Answer, Call, CallError, CountsRead, HistoryRead, OverlayRead, PartitionMessage, Resend, StateRead, Stop,
+    Submit, Tick, Wait, WaitFor,
 };
 use crate::storage::LoadRequest;
 
@@ -225,11 +225,33 @@ impl Handler<HistoryRead> for PartitionActor {
 impl Handler<OverlayRead> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, read: OverlayRead, context: &mut Context<Self>) {
+    fn handle(&mut self, mut read: OverlayRead, context: &mut Context<Self>) {
         let token = self.token();
-        let page = self.machine.read_overlay(token, &read.prefix, read.after.as_ref(), read.limit);
-        self.release_later(token, page, read.answer);
-        self.pump_soon(context);
+        let (filter, after) = (&read.filter, read.after.as_ref());
+        match self.machine.read_overlay(token, filter, after, read.cursor, &mut read.overlay) {
+            // What else is in the mailbox comes first.
+            Some(cursor) => context.address().do_send(OverlayRead { cursor, ..read }),
+            None => {
+                self.release_later(token, read.overlay, read.answer);
+                self.pump_soon(context);
+            }
+        }
+    }
+}
+
+impl Handler<CountsRead> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, read: CountsRead, context: &mut Context<Self>) {
+        let token = self.token();
+        match self.machine.read_counts(token) {
+            Some(counts) => {
+                self.release_later(token, counts, read.answer);
+                self.pump_soon(context);
+            }
+            // What is to be looked up after a recovery is on its way.
+            None => context.address().do_send(read),
+        }
     }
 }
 

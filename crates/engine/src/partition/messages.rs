@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use actix::Message;
-use steadfast_core::partition::{Accepted, HistoryPiece, LoadedInstance, Rejection, Token};
+use steadfast_core::partition::{
+    Accepted, HistoryPiece, LoadedInstance, Overlay, OverlayCursor, Rejection, Token,
+};
 use steadfast_core::{
-    ActivityId, FailureDetails, IdReuse, InstanceId, InstanceState, PartitionId, Payload, Position,
-    TaskMessage, Timestamp,
+    ActivityId, FailureDetails, IdReuse, InstanceCounts, InstanceFilter, InstanceId, InstanceState,
+    PartitionId, Payload, Position, TaskMessage, Timestamp,
 };
 use steadfast_store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -80,18 +82,25 @@ pub(crate) struct HistoryRead {
     pub(crate) answer: Answer<Vec<HistoryPiece>>,
 }
 
-/// Reads the instances that are not in the instance store as they are now.
+/// Reads the instances that are not in the instance store as they are now, a part at a time.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OverlayRead {
-    pub(crate) prefix: String,
+    pub(crate) filter: Arc<InstanceFilter>,
     pub(crate) after: Option<InstanceId>,
-    pub(crate) limit: usize,
-    pub(crate) answer: Answer<OverlayPage>,
+    /// Where the part begins.
+    pub(crate) cursor: OverlayCursor,
+    /// The parts before it.
+    pub(crate) overlay: Overlay,
+    pub(crate) answer: Answer<Overlay>,
 }
 
-/// Instances in id order; purged ones have no state.
-pub(crate) type OverlayPage = Vec<(InstanceId, Option<Arc<InstanceState>>)>;
+/// Reads how many instances there are.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CountsRead {
+    pub(crate) answer: Answer<InstanceCounts>,
+}
 
 /// From the log writer.
 #[derive(Message)]

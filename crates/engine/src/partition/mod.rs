@@ -15,6 +15,6 @@ pub use attempts::{ActivityProgress, ActivityState};
 pub(crate) use dispatcher::Dispatcher;
 pub(crate) use limits::Limits;
 pub(crate) use messages::{
-    ActivitiesRead, Answer, Appended, Call, CallError, HistoryRead, Loaded, Materialised, OverlayRead,
-    PartitionMessage, StateRead, Stop, Submit, Tick, Wait, WaitFor,
+    ActivitiesRead, Answer, Appended, Call, CallError, CountsRead, HistoryRead, Loaded, Materialised,
+    OverlayRead, PartitionMessage, StateRead, Stop, Submit, Tick, Wait, WaitFor,
 };

@@ -222,7 +222,7 @@ async fn every_call_after_the_stop_says_that_the_hub_is_closed() {
         client.history("left").await.map(|_| ()),
         client.raise_event("left", "go", "x").await,
         client.purge("left").await,
-        client.list(&Default::default()).await.map(|_| ()),
+        client.query(&Default::default()).await.map(|_| ()),
     ];
     for outcome in outcomes {
         let error = outcome.unwrap_err();

@@ -309,7 +309,7 @@ async fn clients_and_runs_that_are_kept_do_not_keep_the_store() {
         let weak = weak.lock().take().unwrap();
         assert!(weak.upgrade().is_none(), "dropped: {dropped}");
         assert!(matches!(run.state().await, Err(ClientError::HubClosed)));
-        assert!(matches!(client.list(&Default::default()).await, Err(ClientError::HubClosed)));
+        assert!(matches!(client.query(&Default::default()).await, Err(ClientError::HubClosed)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use steadfast_core::{InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp};
+use steadfast_core::{InstanceFacts, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp};
 use steadfast_engine::{Client, ClientError, Clock, HubOptions, SystemClock};
 use steadfast_store::{
     Fault, FaultPoint, HistoryChange, InstanceChange, InstanceWrite, Materialisation, MemoryStore, Operation,
@@ -280,7 +280,7 @@ async fn the_end_of_an_instance_is_not_missed_while_its_state_is_read() {
 /// Returns once the partitions have handled everything before, without the loader.
 async fn fence_by_list(client: &Client) {
     for _ in 0..5 {
-        soon("a page", client.list(&Default::default())).await.unwrap();
+        soon("a page", client.query(&Default::default())).await.unwrap();
     }
 }
 
@@ -296,6 +296,7 @@ async fn a_damaged_instance_is_a_typed_error_for_its_callers_and_concerns_no_oth
             history_events: 0,
             fresh: true,
             ended: false,
+            facts: InstanceFacts::new("waiter", OrchestrationStatus::Running, Timestamp::default()),
         },
     };
     let batch = Materialisation { instances: vec![damaged], ..Materialisation::default() };

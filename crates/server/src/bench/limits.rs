@@ -15,9 +15,7 @@ use steadfast_core::{
     Position, Result, TaskMessage, Timestamp,
 };
 use steadfast_engine::HubBuilder;
-use steadfast_store::{
-    HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics, StoredInstance,
-};
+use steadfast_store::{LogRecord, Store, StoreError, StoreLayer};
 use steadfast_store_sled::{SledOptions, SledStore};
 
 use super::report::{Measured, Progress};
@@ -177,9 +175,9 @@ struct SizeRecorder {
     sizes: Arc<Mutex<Vec<usize>>>,
 }
 
-impl Store for SizeRecorder {
-    fn info(&self) -> HubInfo {
-        self.inner.info()
+impl StoreLayer for SizeRecorder {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     fn append(&self, records: &[LogRecord]) -> Result<(), StoreError> {
@@ -187,55 +185,5 @@ impl Store for SizeRecorder {
             sizes.push(records.iter().map(|record| record.bytes.len()).sum());
         }
         self.inner.append(records)
-    }
-
-    fn read_log(
-        &self,
-        partition: PartitionId,
-        after: Position,
-        visit: &mut dyn FnMut(Position, Vec<u8>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.inner.read_log(partition, after, visit)
-    }
-
-    fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError> {
-        self.inner.materialise(partition, batch)
-    }
-
-    fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
-        self.inner.truncate_log(partition, upto)
-    }
-
-    fn load_partition(&self, partition: PartitionId) -> Result<PartitionSnapshot, StoreError> {
-        self.inner.load_partition(partition)
-    }
-
-    fn load_instance(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
-        self.inner.load_instance(instance)
-    }
-
-    fn load_history(&self, instance: &InstanceId) -> Result<Vec<u8>, StoreError> {
-        self.inner.load_history(instance)
-    }
-
-    fn scan_instances(
-        &self,
-        prefix: &str,
-        after: Option<&InstanceId>,
-        limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError> {
-        self.inner.scan_instances(prefix, after, limit)
-    }
-
-    fn recover(&self) -> Result<(), StoreError> {
-        self.inner.recover()
-    }
-
-    fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush()
-    }
-
-    fn metrics(&self) -> StoreMetrics {
-        self.inner.metrics()
     }
 }

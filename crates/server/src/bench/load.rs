@@ -8,6 +8,7 @@ use steadfast_core::{Error, Result};
 use steadfast_engine::{Client, HubBuilder, StartOptions};
 
 use super::probe::current_rss_bytes;
+use super::query;
 use super::report::{Measured, Progress};
 use super::scenario::{CHAIN, FANOUT, GO, HELLO, PING, TIMER, WAITING};
 use super::{BenchArguments, Scenario, entities};
@@ -34,6 +35,7 @@ pub(super) async fn run(
         }
         Scenario::EntityCall => entities::steps(&client, instances, false).await?,
         Scenario::EntityLock => entities::steps(&client, instances, true).await?,
+        Scenario::Query => query::run(&client, instances, concurrency, progress).await?,
         Scenario::Ping => short(&client, instances, concurrency, progress, Short::Ping).await?,
         _ => short(&client, instances, concurrency, progress, Short::Hello).await?,
     };

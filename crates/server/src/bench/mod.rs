@@ -4,6 +4,7 @@ mod entities;
 mod limits;
 mod load;
 mod probe;
+mod query;
 pub(crate) mod report;
 mod scenario;
 
@@ -40,6 +41,8 @@ pub(crate) enum Scenario {
     EntityCall,
     /// Critical sections over three entities with one call each, one after the other; counts sections.
     EntityLock,
+    /// Pages of finished instances by each filter, with `hello` beside: fills the store first.
+    Query,
     /// Limit: the turns and the encoding of `hello` on bare threads, without actors and without a disk.
     Kernel,
     /// Limit: the bytes of `hello`, in the same batches, appended to a plain file with fdatasync.
@@ -122,7 +125,7 @@ fn builder(arguments: &BenchArguments, folder: &std::path::Path) -> HubBuilder {
         // What is measured is the memory of idle instances, so they are to become idle soon.
         options.session_idle_timeout = Duration::from_secs(1);
     }
-    let builder = entities::register(HubBuilder::new(open));
+    let builder = query::register(entities::register(HubBuilder::new(open)));
     scenario::register(builder.partitions(arguments.partitions).options(options))
 }
 

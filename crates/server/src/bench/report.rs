@@ -23,6 +23,31 @@ pub(super) struct Measured {
     pub(super) last_to_first: Option<f64>,
     /// For waiting instances: memory of each, in bytes.
     pub(super) bytes_per_instance: Option<f64>,
+    /// For queries: how many orchestrations ran beside them in a second.
+    pub(super) load_per_second: Option<f64>,
+    /// For queries: what each kind of page took.
+    pub(super) pages: Vec<PageFigures>,
+}
+
+/// What pages by one filter took.
+#[derive(Debug, Serialize)]
+pub(super) struct PageFigures {
+    filter: &'static str,
+    /// How many instances a page showed, in the mean.
+    shown: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+impl PageFigures {
+    pub(super) fn new(filter: &'static str, shown: usize, mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let millis = |share: usize| {
+            let time = times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
+            (time.copied().unwrap_or_default().as_secs_f64() * 1e6).round() / 1e3
+        };
+        Self { filter, shown, p50_ms: millis(50), p99_ms: millis(99) }
+    }
 }
 
 impl Measured {
@@ -49,6 +74,8 @@ impl Measured {
             log_syncs: 0,
             last_to_first,
             bytes_per_instance: None,
+            load_per_second: None,
+            pages: Vec::new(),
         }
     }
 
@@ -78,7 +105,7 @@ pub(super) struct Report {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct Line<'a> {
     scenario: String,
     instances: u64,
     seconds: f64,
@@ -93,6 +120,9 @@ struct Line {
     kernel_per_second: Option<f64>,
     last_to_first: Option<f64>,
     bytes_per_instance: Option<f64>,
+    load_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pages: &'a [PageFigures],
 }
 
 impl Report {
@@ -115,6 +145,8 @@ impl Report {
             kernel_per_second: self.kernel_per_second.map(rounded),
             last_to_first: measured.last_to_first.map(rounded),
             bytes_per_instance: measured.bytes_per_instance.map(rounded),
+            load_per_second: measured.load_per_second.map(rounded),
+            pages: if json { &measured.pages } else { &[] },
         };
         let Ok(value) = serde_json::to_value(&line) else { return };
         let text = match (json, &value) {
@@ -125,6 +157,11 @@ impl Report {
             }
             _ => format!("{value}\n"),
         };
+        let pages = measured.pages.iter().filter(|_| !json).map(|page| {
+            let PageFigures { filter, shown, p50_ms, p99_ms } = page;
+            format!("{filter:<28}{shown:>4} a page, p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms\n")
+        });
+        let text = text + &pages.collect::<String>();
         // A reader that went away is no reason to fail.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceFacts, InstanceFilter, InstanceId, PartitionId, Position};
 
 use crate::{
-    HistoryChange, InstanceChange, InstanceWrite, LogRecord, PartitionSnapshot, RowWrite, StoreError,
+    Found, HistoryChange, InstanceChange, InstanceWrite, LogRecord, PartitionSnapshot, RowWrite, StoreError,
     StoredInstance,
 };
 
@@ -31,6 +31,7 @@ struct Partition {
 #[derive(Clone)]
 struct Instance {
     reflects: Position,
+    facts: InstanceFacts,
     state: Arc<[u8]>,
     history_events: u64,
     /// By the number of the first event in the piece.
@@ -67,17 +68,19 @@ impl Disk {
     }
 
     fn apply_instance(&mut self, write: &InstanceWrite) {
-        let InstanceChange::Put { state, history, history_events, .. } = &write.change else {
+        let InstanceChange::Put { state, history, history_events, facts, .. } = &write.change else {
             self.instances.remove(&write.instance);
             return;
         };
         let instance = self.instances.entry(write.instance.clone()).or_insert_with(|| Instance {
             reflects: write.reflects,
+            facts: facts.clone(),
             state: Arc::clone(state),
             history_events: 0,
             history: BTreeMap::new(),
         });
         instance.reflects = write.reflects;
+        instance.facts = facts.clone();
         instance.state = Arc::clone(state);
         instance.history_events = *history_events;
         let (at, bytes) = match history {
@@ -150,18 +153,21 @@ impl Disk {
         pieces.flat_map(|piece| piece.iter().copied()).collect()
     }
 
-    pub(super) fn scan(&self, prefix: &str, after: Option<&InstanceId>, limit: usize) -> Vec<StoredInstance> {
-        let first = InstanceId::from_trusted(prefix);
+    pub(super) fn find(&self, filter: &InstanceFilter, after: Option<&InstanceId>, limit: usize) -> Found {
+        let prefix = InstanceId::from_trusted(&*filter.id_prefix);
         let from = match after {
-            Some(after) if *after >= first => Bound::Excluded(after),
-            _ => Bound::Included(&first),
+            Some(after) if *after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(&prefix),
         };
-        self.instances
+        let mut matching = self
+            .instances
             .range((from, Bound::Unbounded))
-            .take_while(|(id, _)| id.as_str().starts_with(prefix))
-            .take(limit)
-            .map(|(id, instance)| instance.stored(id))
-            .collect()
+            .take_while(|(id, _)| id.as_str().starts_with(&filter.id_prefix))
+            .filter(|(id, instance)| filter.matches_facts(id, &instance.facts));
+        let instances: Vec<_> =
+            matching.by_ref().take(limit).map(|(id, instance)| instance.stored(id)).collect();
+        let last = instances.last().map(|stored| stored.instance.clone()).or_else(|| after.cloned());
+        Found { upto: matching.next().and(last), instances }
     }
 }
 

@@ -31,14 +31,15 @@ mod faults;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceFilter, InstanceId, PartitionId, Position};
 
 pub use self::faults::{Fault, FaultPoint, Operation, Survival};
 
 use self::disk::{Disk, Write};
 use self::faults::Faults;
 use crate::{
-    HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics, StoredInstance,
+    Found, HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics,
+    StoredInstance,
 };
 
 /// A store that keeps everything in memory. It is a handle: clones share the data, so a test can hand one to the
@@ -250,13 +251,13 @@ impl Store for MemoryStore {
         self.shared.lock().load(|disk| Ok(disk.history(instance)))
     }
 
-    fn scan_instances(
+    fn find_instances(
         &self,
-        prefix: &str,
+        filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError> {
-        self.shared.lock().load(|disk| Ok(disk.scan(prefix, after, limit)))
+    ) -> Result<Found, StoreError> {
+        self.shared.lock().load(|disk| Ok(disk.find(filter, after, limit)))
     }
 
     fn recover(&self) -> Result<(), StoreError> {

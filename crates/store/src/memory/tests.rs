@@ -1,5 +1,7 @@
+use steadfast_core::{InstanceFacts, OrchestrationStatus, Timestamp};
+
 use super::*;
-use crate::{HistoryChange, InstanceChange, InstanceWrite, RowWrite};
+use crate::{HistoryChange, InstanceChange, InstanceWrite, RowWrite, bridge};
 
 fn record(position: u64) -> LogRecord {
     let bytes = format!("record {position}").into_bytes().into();
@@ -31,6 +33,7 @@ fn batch(upto: u64) -> Materialisation {
             history_events: 1,
             fresh: true,
             ended: false,
+            facts: InstanceFacts::new("orchestration", OrchestrationStatus::Running, Timestamp::default()),
         },
     };
     Materialisation {
@@ -72,12 +75,12 @@ fn a_materialisation_stops_at_every_one_of_its_writes() {
         store.crash_at(step);
         assert!(store.materialise(PartitionId(0), &batch(7)).is_err());
         let survivor = store.crash_image(Survival::Written);
-        let instances = survivor.scan_instances("", None, 10).unwrap().len() as u64;
+        let instances = bridge::stored_instances(&survivor).unwrap().len() as u64;
         let snapshot = survivor.load_partition(PartitionId(0)).unwrap();
         assert_eq!(instances, step.min(2));
         assert_eq!(snapshot.rows.len() as u64, step.saturating_sub(2));
         assert_eq!(snapshot.upto, Position::ZERO);
-        assert!(store.crash_image(Survival::Synced).scan_instances("", None, 10).unwrap().is_empty());
+        assert!(bridge::stored_instances(&store.crash_image(Survival::Synced)).unwrap().is_empty());
     }
 }
 
@@ -89,7 +92,7 @@ fn a_synchronisation_makes_everything_before_it_durable() {
     store.append(&[record(1)]).unwrap();
     store.crash();
     let survivor = store.crash_image(Survival::Synced);
-    assert_eq!(survivor.scan_instances("", None, 10).unwrap().len(), 2);
+    assert_eq!(bridge::stored_instances(&survivor).unwrap().len(), 2);
 }
 
 #[test]
@@ -129,7 +132,7 @@ fn an_operation_fails_after_some_of_its_writes_and_can_be_repeated() {
     let point = FaultPoint::AfterWrites(2);
     store.fail(Fault { operation: Operation::Materialise, nth: 1, point, error: io_error() });
     assert!(store.materialise(PartitionId(0), &batch(7)).is_err());
-    assert_eq!(store.scan_instances("", None, 10).unwrap().len(), 2);
+    assert_eq!(bridge::stored_instances(&store).unwrap().len(), 2);
     assert_eq!(store.load_partition(PartitionId(0)).unwrap(), PartitionSnapshot::default());
     store.materialise(PartitionId(0), &batch(7)).unwrap();
     assert_eq!(store.load_partition(PartitionId(0)).unwrap().upto, Position(7));

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use steadfast_core::{InstanceId, Position};
+use steadfast_core::Position;
 
 use super::{
     Harness, Outcome, P0, Put, assert_corrupt, assert_instance, assert_no_instance, delete, id, ids, noise,
-    positions, put, record, write_instances,
+    of_prefix, positions, put, record, write_instances,
 };
 use crate::{Materialisation, RowWrite, StoreError};
 
@@ -98,7 +98,7 @@ pub fn states_grow_large_and_shrink_again(harness: &mut dyn Harness) -> Outcome 
         harness.reopen();
         let history: Vec<u8> = (0..=events as u8).collect();
         assert_instance(&*harness.store(), "i", &noise(events, size), &history)?;
-        let found = harness.store().scan_instances("i", None, 1)?;
+        let found = harness.store().find_instances(&of_prefix("i"), None, 1)?.instances;
         assert!(found.iter().all(|found| found.state == noise(events, size)));
     }
     Ok(())
@@ -234,53 +234,9 @@ pub fn ids_may_be_any_text(harness: &mut dyn Harness) -> Outcome {
     let store = harness.store();
     for (text, seed) in texts.into_iter().zip(1..) {
         assert_instance(&*store, text, &noise(seed, 40_000), &noise(seed, 70_000))?;
-        assert_eq!(ids(&store.scan_instances(text, None, 1)?), [text]);
+        assert_eq!(ids(&store.find_instances(&of_prefix(text), None, 1)?.instances), [text]);
     }
-    assert_eq!(store.scan_instances("", None, 100)?.len(), texts.len());
-    Ok(())
-}
-
-/// A scan hands out the instances with a prefix, in id order, no more than asked for.
-pub fn instances_are_scanned_in_order(harness: &mut dyn Harness) -> Outcome {
-    let store = harness.store();
-    let texts = ["b", "a", "ab", "ab-1", "ab-2", "abc", "ac", "\u{e4}", "@e@k"];
-    let writes = texts.map(|text| Put::append(text, 0, *b"h", 1).fresh().ended().state(text).into_write());
-    write_instances(&*store, writes.into())?;
-    let scan = |prefix, after: Option<&str>, limit| {
-        let after = after.map(id);
-        let found = store.scan_instances(prefix, after.as_ref(), limit)?;
-        assert!(found.iter().all(|found| found.state == found.instance.as_str().as_bytes()));
-        Ok::<_, StoreError>(ids(&found).join(" "))
-    };
-    assert_eq!(scan("", None, 100)?, "@e@k a ab ab-1 ab-2 abc ac b \u{e4}");
-    assert_eq!(scan("ab", None, 100)?, "ab ab-1 ab-2 abc");
-    assert_eq!(scan("ab", None, 2)?, "ab ab-1");
-    assert_eq!(scan("ab", Some("ab-1"), 100)?, "ab-2 abc");
-    assert_eq!(scan("ab", Some("ab"), 1)?, "ab-1");
-    assert_eq!(scan("ab", Some("a"), 100)?, "ab ab-1 ab-2 abc");
-    assert_eq!(scan("ab", Some("abz"), 100)?, "");
-    assert_eq!(scan("ab", Some("b"), 100)?, "");
-    assert_eq!(scan("", Some("ac"), 100)?, "b \u{e4}");
-    assert_eq!(scan("zz", None, 100)?, "");
-    assert_eq!(scan("", None, 0)?, "");
-    Ok(())
-}
-
-/// Going on after the last id of the previous page shows each instance once.
-pub fn instances_are_scanned_page_by_page(harness: &mut dyn Harness) -> Outcome {
-    let store = harness.store();
-    let texts: Vec<String> = (0..250).map(|number| format!("order-{number:03}")).collect();
-    let writes = texts.iter().map(|text| Put::append(text, 0, *b"h", 1).fresh().ended().into_write());
-    write_instances(&*store, writes.collect())?;
-    let mut seen: Vec<InstanceId> = Vec::new();
-    loop {
-        let page = store.scan_instances("order-", seen.last(), 40)?;
-        if page.is_empty() {
-            break;
-        }
-        seen.extend(page.into_iter().map(|found| found.instance));
-    }
-    assert!(seen.iter().map(InstanceId::as_str).eq(texts.iter().map(String::as_str)));
+    assert_eq!(store.find_instances(&of_prefix(""), None, 100)?.instances.len(), texts.len());
     Ok(())
 }
 

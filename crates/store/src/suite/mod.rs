@@ -20,14 +20,19 @@
 //! # }
 //! ```
 
+mod find;
 mod instances;
 mod log;
 mod rows;
 
 use std::sync::Arc;
 
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{
+    InstanceFacts, InstanceFilter, InstanceId, InstanceKind, OrchestrationStatus, PartitionId, Position,
+    Timestamp,
+};
 
+pub use self::find::*;
 pub use self::instances::*;
 pub use self::log::*;
 pub use self::rows::*;
@@ -82,8 +87,14 @@ macro_rules! store_behaviour_suite {
             a_history_with_a_gap_is_corrupt
             ids_that_begin_alike_stay_apart
             ids_may_be_any_text
-            instances_are_scanned_in_order
-            instances_are_scanned_page_by_page
+            instances_are_found_in_order
+            instances_are_found_page_by_page
+            instances_are_found_by_each_of_their_facts
+            instances_are_found_by_what_they_are_now
+            thousands_of_instances_are_found_with_any_ids
+            many_and_long_tags_are_found
+            found_or_not_survives_reopening
+            what_stays_is_found_while_others_change
             readers_see_an_instance_before_or_after_a_write
             rows_are_put_and_removed
             rows_come_in_key_order
@@ -151,12 +162,15 @@ struct Put<'a> {
     events: u64,
     fresh: bool,
     ended: bool,
+    facts: InstanceFacts,
 }
 
 impl<'a> Put<'a> {
     fn append(id: &'a str, at: u64, bytes: impl Into<Arc<[u8]>>, events: u64) -> Self {
         let history = HistoryChange::Append { at, bytes: bytes.into() };
-        Self { id, reflects: events, state: b"state".to_vec(), history, events, fresh: false, ended: false }
+        let facts = facts(OrchestrationStatus::Running);
+        let state = b"state".to_vec();
+        Self { id, reflects: events, state, history, events, fresh: false, ended: false, facts }
     }
 
     fn replace(id: &'a str, bytes: impl Into<Arc<[u8]>>, events: u64) -> Self {
@@ -169,6 +183,10 @@ impl<'a> Put<'a> {
 
     fn ended(self) -> Self {
         Self { ended: true, ..self }
+    }
+
+    fn facts(self, facts: InstanceFacts) -> Self {
+        Self { facts, ..self }
     }
 
     fn state(self, state: impl Into<Vec<u8>>) -> Self {
@@ -189,6 +207,7 @@ impl<'a> Put<'a> {
                 history_events: self.events,
                 fresh: self.fresh,
                 ended: self.ended,
+                facts: self.facts,
             },
         }
     }
@@ -222,6 +241,16 @@ fn assert_no_instance(store: &dyn Store, text: &str) -> Outcome {
     assert_eq!(store.load_instance(&id(text))?, None);
     assert_eq!(store.load_history(&id(text))?, Vec::<u8>::new());
     Ok(())
+}
+
+/// The facts of an instance that a test says nothing else of.
+fn facts(status: OrchestrationStatus) -> InstanceFacts {
+    InstanceFacts::new("orchestration", status, Timestamp::from_micros(1))
+}
+
+/// All instances, of either kind, with ids that begin alike.
+fn of_prefix(prefix: &str) -> InstanceFilter {
+    InstanceFilter { id_prefix: prefix.to_owned(), kind: InstanceKind::All, ..InstanceFilter::default() }
 }
 
 fn ids(found: &[StoredInstance]) -> Vec<&str> {

@@ -1,13 +1,13 @@
 //! What must hold of a simulated hub.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use steadfast_core::codec;
 use steadfast_core::entity::EntityState;
-use steadfast_core::partition::{Partition, PartitionCounts, Token, Work};
+use steadfast_core::partition::{Overlay, OverlayCursor, Partition, PartitionCounts, Token, Work};
 use steadfast_core::{
-    EventKind, FailureDetails, HistoryEvent, InstanceId, InstanceState, OrchestrationStatus, PartitionId,
-    Payload, Timestamp,
+    EventKind, FailureDetails, HistoryEvent, InstanceCounts, InstanceFilter, InstanceId, InstanceKind,
+    InstanceState, OrchestrationStatus, PartitionId, Payload, Timestamp,
 };
 use steadfast_store::{Store, Survival, bridge};
 
@@ -45,7 +45,7 @@ impl Simulation {
     /// # Panics
     /// When the store cannot be read.
     pub fn end_states(&self) -> BTreeMap<String, EndState> {
-        let stored = self.reader().scan_instances("", None, usize::MAX).expect("the store reads");
+        let stored = bridge::stored_instances(&self.reader()).expect("the store reads");
         stored
             .iter()
             .map(|stored| {
@@ -76,10 +76,18 @@ impl Simulation {
             assert_eq!(counts, PartitionCounts::default(), "{id} keeps something");
             let rows = store.load_partition(id).expect("the store reads").rows;
             // Counters of the links stay; everything else is of something that is not done.
-            let left: Vec<_> = rows.iter().filter(|(key, _)| !matches!(key[0], b'd' | b'n')).collect();
+            let left: Vec<_> = rows.iter().filter(|(key, _)| !matches!(key[0], b'c' | b'd' | b'n')).collect();
             assert!(left.is_empty(), "{id} keeps rows: {left:?}");
         }
         let instances: Vec<_> = self.end_states().into_keys().collect();
+        let states: Vec<_> =
+            instances.iter().map(|instance| self.state(instance).expect("it is stored")).collect();
+        for node in &mut self.nodes {
+            let id = node.partition.id();
+            let owned = |state: &&InstanceState| state.instance.partition(self.options.partitions) == id;
+            let counts = count(states.iter().filter(owned));
+            assert_eq!(node.partition.read_counts(Token(0)), Some(counts), "{id} counted otherwise");
+        }
         for instance in instances {
             let (state, history) = (self.state(&instance).expect("it is stored"), self.history(&instance));
             self.check_instance(&state, &history);
@@ -153,6 +161,9 @@ impl Simulation {
                 };
                 assert_eq!(left(&node.partition), left(&recovered), "{id}: activities of {instance}");
             }
+            let counts = count(live.values().map(|(state, _)| state));
+            assert_eq!(node.partition.read_counts(Token(0)), Some(counts), "{id}: counted while it lived");
+            assert_eq!(recovered.read_counts(Token(0)), Some(counts), "{id}: counted after recovery");
             // What the reads leave behind goes out with whatever comes next, so that comparing makes no steps.
             compared += 1;
         }
@@ -172,18 +183,34 @@ fn derive_state(instance: &InstanceId, history: &[HistoryEvent]) -> InstanceStat
     state
 }
 
+/// How many instances there are, by looking at each of them.
+fn count<'a>(states: impl Iterator<Item = &'a InstanceState>) -> InstanceCounts {
+    let mut counts = InstanceCounts::default();
+    states.for_each(|state| counts.change(&state.instance, None, Some(state.status)));
+    counts
+}
+
+fn whole_overlay(partition: &mut Partition, token: Token) -> Overlay {
+    let everything = InstanceFilter { kind: InstanceKind::All, ..InstanceFilter::default() };
+    let (mut overlay, mut cursor) = (Overlay::default(), Some(OverlayCursor::default()));
+    while let Some(from) = cursor {
+        cursor = partition.read_overlay(token, &everything, None, from, &mut overlay);
+    }
+    overlay.complete(&everything, None);
+    overlay
+}
+
 /// Everything that a partition and its store say of the partition's instances.
 fn view(partition: &mut Partition, store: &dyn Store, owned: impl Fn(&InstanceId) -> bool) -> View {
     let token = Token(0);
-    let stored = store.scan_instances("", None, usize::MAX).expect("the store reads");
-    let overlay = partition.read_overlay(token, "", None, usize::MAX);
-    let hidden: BTreeSet<_> = overlay.iter().map(|(instance, _)| instance.clone()).collect();
+    let stored = bridge::stored_instances(store).expect("the store reads");
+    let overlay = whole_overlay(partition, token);
     let mut states: Vec<InstanceState> = stored
         .iter()
-        .filter(|stored| owned(&stored.instance) && !hidden.contains(&stored.instance))
+        .filter(|stored| owned(&stored.instance) && !overlay.hides(&stored.instance))
         .map(|stored| bridge::instance_state(stored).expect("the state can be read"))
         .collect();
-    states.extend(overlay.into_iter().filter_map(|(_, state)| Some((*state?).clone())));
+    states.extend(overlay.first(usize::MAX).iter().map(|state| (**state).clone()));
     let view = states.into_iter().map(|state| {
         let history = read_history(partition, store, token, &state.instance);
         (state.instance.clone(), (state, history))

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use steadfast_core::partition::{Partition, PartitionOptions, Work};
 use steadfast_core::{InstanceId, PartitionId, Position};
 use steadfast_store::{
-    HubInfo, LogRecord, Materialisation, MemoryStore, PartitionSnapshot, Store, StoreError, StoreMetrics,
-    StoredInstance, Survival, bridge,
+    MemoryStore, PartitionSnapshot, Store, StoreError, StoreLayer, StoredInstance, Survival, bridge,
 };
 use steadfast_testkit::SimulationOptions;
 
@@ -20,13 +19,9 @@ struct Tampered {
     tamper: Tamper,
 }
 
-impl Store for Tampered {
-    fn info(&self) -> HubInfo {
-        self.store.info()
-    }
-
-    fn append(&self, records: &[LogRecord]) -> Result<(), StoreError> {
-        self.store.append(records)
+impl StoreLayer for Tampered {
+    fn inner(&self) -> &dyn Store {
+        &self.store
     }
 
     fn read_log(
@@ -39,14 +34,6 @@ impl Store for Tampered {
             (self.tamper)(&format!("record {position}"), &mut bytes);
             visit(position, bytes)
         })
-    }
-
-    fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError> {
-        self.store.materialise(partition, batch)
-    }
-
-    fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
-        self.store.truncate_log(partition, upto)
     }
 
     fn load_partition(&self, partition: PartitionId) -> Result<PartitionSnapshot, StoreError> {
@@ -70,27 +57,6 @@ impl Store for Tampered {
         let mut history = self.store.load_history(instance)?;
         (self.tamper)(&format!("history {instance}"), &mut history);
         Ok(history)
-    }
-
-    fn scan_instances(
-        &self,
-        prefix: &str,
-        after: Option<&InstanceId>,
-        limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError> {
-        self.store.scan_instances(prefix, after, limit)
-    }
-
-    fn recover(&self) -> Result<(), StoreError> {
-        self.store.recover()
-    }
-
-    fn flush(&self) -> Result<(), StoreError> {
-        self.store.flush()
-    }
-
-    fn metrics(&self) -> StoreMetrics {
-        self.store.metrics()
     }
 }
 

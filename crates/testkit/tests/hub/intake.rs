@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use steadfast_core::model::{OrchestrationContext, Register, Registry, orchestration};
 use steadfast_core::partition::{
-    Accepted, Effect, ParkReason, Partition, PartitionOptions, Rejection, Token, Work,
+    Accepted, Effect, Overlay, OverlayCursor, ParkReason, Partition, PartitionOptions, Rejection, Token, Work,
 };
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, InstanceState, OnExisting,
-    OrchestrationStatus, Origin, ParentInstance, PartitionId, Payload, TaskMessage, Timestamp,
+    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceFilter, InstanceId,
+    InstanceState, OnExisting, OrchestrationStatus, Origin, ParentInstance, PartitionId, Payload,
+    TaskMessage, Timestamp,
 };
 use steadfast_store::{LogRecord, MemoryStore, Store, bridge};
 
@@ -78,7 +79,9 @@ fn a_read_waits_until_what_it_shows_is_durable() {
     let record = partition.commit().record.unwrap();
     assert!(partition.read_state(Token(2), &instance()));
     assert!(partition.read_history(Token(3), &instance()).is_some());
-    assert_eq!(partition.read_overlay(Token(4), "", None, 10).len(), 1);
+    let (filter, mut overlay) = (InstanceFilter::default(), Overlay::default());
+    let next = partition.read_overlay(Token(4), &filter, None, OverlayCursor::default(), &mut overlay);
+    assert_eq!((next, overlay.first(10).len()), (None, 1));
     assert!(partition.commit().effects.is_empty());
     partition.on_durable(record.position);
     let effects: Vec<_> = partition.commit().effects.into_iter().skip(1).collect();

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use steadfast_core::{InstanceId, PartitionId, Position};
+use steadfast_core::{InstanceId, PartitionId};
 use steadfast_engine::HubBuilder;
 use steadfast_store::{
-    HubInfo, LogRecord, Materialisation, MemoryStore, Operation, PartitionSnapshot, Store, StoreError,
-    StoreMetrics, StoredInstance,
+    LogRecord, Materialisation, MemoryStore, Operation, Store, StoreError, StoreLayer, StoredInstance,
 };
 
 use super::{Counter, Gate};
@@ -58,24 +57,15 @@ impl GatedStore {
     }
 }
 
-impl Store for GatedStore {
-    fn info(&self) -> HubInfo {
-        self.memory.info()
+impl StoreLayer for GatedStore {
+    fn inner(&self) -> &dyn Store {
+        &self.memory
     }
 
     fn append(&self, records: &[LogRecord]) -> Result<(), StoreError> {
         self.append.pass();
         self.panic_in(Operation::Append);
         self.memory.append(records)
-    }
-
-    fn read_log(
-        &self,
-        partition: PartitionId,
-        after: Position,
-        visit: &mut dyn FnMut(Position, Vec<u8>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.memory.read_log(partition, after, visit)
     }
 
     fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError> {
@@ -90,14 +80,6 @@ impl Store for GatedStore {
         done
     }
 
-    fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
-        self.memory.truncate_log(partition, upto)
-    }
-
-    fn load_partition(&self, partition: PartitionId) -> Result<PartitionSnapshot, StoreError> {
-        self.memory.load_partition(partition)
-    }
-
     fn load_instance(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
         self.panic_in(Operation::Load);
         let loaded = self.memory.load_instance(instance);
@@ -105,29 +87,8 @@ impl Store for GatedStore {
         loaded
     }
 
-    fn load_history(&self, instance: &InstanceId) -> Result<Vec<u8>, StoreError> {
-        self.memory.load_history(instance)
-    }
-
-    fn scan_instances(
-        &self,
-        prefix: &str,
-        after: Option<&InstanceId>,
-        limit: usize,
-    ) -> Result<Vec<StoredInstance>, StoreError> {
-        self.memory.scan_instances(prefix, after, limit)
-    }
-
     fn recover(&self) -> Result<(), StoreError> {
         self.recover.pass();
         self.memory.recover()
-    }
-
-    fn flush(&self) -> Result<(), StoreError> {
-        self.memory.flush()
-    }
-
-    fn metrics(&self) -> StoreMetrics {
-        self.memory.metrics()
     }
 }

@@ -1,0 +1,216 @@
+//! Queries: which instances there are, page by page, and how many.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use steadfast_core::partition::{Overlay, OverlayCursor};
+use steadfast_core::{
+    InstanceCounts, InstanceFilter, InstanceId, InstanceState, MAX_INSTANCE_ID_BYTES, PartitionId, Payload,
+};
+use steadfast_store::{Store, StoreError, bridge};
+
+use super::Client;
+use crate::error::ClientError;
+use crate::partition::{CountsRead, OverlayRead};
+
+/// How many instances a page shows when nothing is said.
+const PAGE_SIZE_DEFAULT: usize = 100;
+
+/// How many instances a page shows at most.
+const PAGE_SIZE_MAX: usize = 1000;
+
+/// Which instances are asked for, and how they are to be shown.
+///
+/// ```
+/// use steadfast_core::{InstanceFilter, OrchestrationStatus};
+/// use steadfast_engine::InstanceQuery;
+/// let failures = InstanceQuery {
+///     filter: InstanceFilter { statuses: vec![OrchestrationStatus::Failed], ..InstanceFilter::default() },
+///     page_size: 20,
+///     ..InstanceQuery::default()
+/// };
+/// # assert!(failures.continuation.is_none());
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct InstanceQuery {
+    /// Which instances; all orchestrations when nothing is said.
+    pub filter: InstanceFilter,
+    /// How many to show at most; 100 when 0, and never more than 1000.
+    pub page_size: usize,
+    /// Go on behind the page that came with this.
+    pub continuation: Option<PageToken>,
+    /// Leave out inputs and outputs: the input of each instance is shown as `null`, and no output.
+    pub omit_payloads: bool,
+}
+
+/// Some instances, in the order of the bytes of their ids. Ids that the runtime makes are in that order by the time of
+/// their making.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Their states.
+    pub instances: Vec<InstanceState>,
+    /// Where the next page begins; none after the last one.
+    pub continuation: Option<PageToken>,
+}
+
+/// Where a page ended. Opaque; as text it can be handed to somebody else and read back.
+///
+/// ```
+/// use steadfast_engine::PageToken;
+/// assert!("anything".parse::<PageToken>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageToken {
+    after: InstanceId,
+}
+
+/// What a token's text begins with. Another kind of token gets another one.
+const TOKEN_SIGN: &str = "i1:";
+
+/// A text that is not that of a [`PageToken`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the continuation token is not one that a page came with; begin with the first page again")]
+pub struct InvalidPageToken;
+
+impl fmt::Display for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{TOKEN_SIGN}{}", self.after)
+    }
+}
+
+impl FromStr for PageToken {
+    type Err = InvalidPageToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPageToken> {
+        let id = text.strip_prefix(TOKEN_SIGN);
+        let id = id.filter(|id| !id.is_empty() && id.len() <= MAX_INSTANCE_ID_BYTES);
+        id.map(|id| Self { after: InstanceId::from_trusted(id) }).ok_or(InvalidPageToken)
+    }
+}
+
+impl Client {
+    /// Shows the instances that match a filter, page by page, in the order of their ids. Paging is stable while instances
+    /// come, change and go: one that exists and matches all the while is shown exactly once. What was acknowledged
+    /// before the call is taken into account.
+    ///
+    /// A page takes some milliseconds however many instances there are and however rare those are that match.
+    ///
+    /// # Errors
+    /// When the hub is closed or the store fails.
+    pub async fn query(&self, query: &InstanceQuery) -> Result<Page, ClientError> {
+        let limit = match query.page_size {
+            0 => PAGE_SIZE_DEFAULT,
+            size => size.min(PAGE_SIZE_MAX),
+        };
+        let after = query.continuation.as_ref().map(|token| token.after.clone());
+        // One more than is shown, to know whether there is another page.
+        let mut found = self.first_instances(query.filter.clone(), after, limit + 1).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let continuation =
+            found.last().filter(|_| more).map(|last| PageToken { after: last.instance.clone() });
+        let mut instances: Vec<_> = found.into_iter().map(Arc::unwrap_or_clone).collect();
+        if query.omit_payloads {
+            for state in &mut instances {
+                (state.input, state.output) = (Payload::null(), None);
+            }
+        }
+        Ok(Page { instances, continuation })
+    }
+
+    /// The first instances behind `after` that match, by id. Fewer than `limit` only at the end.
+    pub(super) async fn first_instances(
+        &self,
+        filter: InstanceFilter,
+        after: Option<InstanceId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<InstanceState>>, ClientError> {
+        let filter = Arc::new(filter);
+        // First what is in memory, then the store: what moves in between is in both, never in neither.
+        let overlays = (0..self.shared.routes.partitions()).map(|partition| {
+            let (filter, after) = (filter.clone(), after.clone());
+            self.ask(PartitionId(partition), None, move |address, answer| {
+                let (cursor, overlay) = (OverlayCursor::default(), Overlay::default());
+                let (filter, after) = (filter.clone(), after.clone());
+                address.do_send(OverlayRead { filter, after, cursor, overlay, answer });
+            })
+        });
+        let overlays = try_join_all(overlays).await?;
+        let store = self.store()?;
+        let found =
+            tokio::task::spawn_blocking(move || join_stored(&*store, &filter, after, limit, overlays));
+        Ok(found.await.map_err(|_| ClientError::HubClosed)??)
+    }
+
+    /// How many instances there are, by status: known at any moment, without looking at a single one, and exact at a
+    /// moment between the call and its answer for each partition.
+    ///
+    /// # Errors
+    /// When the hub is closed or the store fails.
+    pub async fn counts(&self) -> Result<InstanceCounts, ClientError> {
+        let counts = (0..self.shared.routes.partitions()).map(|partition| {
+            self.ask(PartitionId(partition), None, |address, answer| {
+                address.do_send(CountsRead { answer });
+            })
+        });
+        let mut sum = InstanceCounts::default();
+        try_join_all(counts).await?.into_iter().for_each(|counts| sum += counts);
+        Ok(sum)
+    }
+}
+
+/// The first instances behind `after` that match, from memory and from the store.
+fn join_stored(
+    store: &dyn Store,
+    filter: &InstanceFilter,
+    mut after: Option<InstanceId>,
+    limit: usize,
+    mut overlays: Vec<Overlay>,
+) -> Result<Vec<Arc<InstanceState>>, StoreError> {
+    let mut found = Vec::new();
+    for overlay in &mut overlays {
+        overlay.complete(filter, after.as_ref());
+        found.extend(overlay.first(limit));
+    }
+    found.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
+    found.truncate(limit);
+    // What the store has behind these is not shown.
+    let bound = found.get(limit - 1).map(|last| last.instance.clone());
+    let mut stored = 0;
+    while stored < limit {
+        let batch = store.find_instances(filter, after.as_ref(), limit - stored)?;
+        for instance in &batch.instances {
+            if overlays.iter().any(|overlay| overlay.hides(&instance.instance)) {
+                continue;
+            }
+            let state = bridge::instance_state(instance)?;
+            if filter.matches(&state) {
+                found.push(Arc::new(state));
+                stored += 1;
+            }
+        }
+        after = batch.upto;
+        if after.is_none() || bound.is_some() && after >= bound {
+            break;
+        }
+    }
+    found.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
+    found.truncate(limit);
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_read_back_and_other_texts_are_refused() {
+        let token = PageToken { after: InstanceId::from_trusted("order-1") };
+        assert_eq!(token.to_string().parse(), Ok(token));
+        for text in ["", "0", "order-1", "i1:", "i2:order-1", &format!("i1:{}", "x".repeat(513))] {
+            assert_eq!(text.parse::<PageToken>(), Err(InvalidPageToken), "{text}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The entries that are not in blocks yet: sorted runs in memory, of which later ones count more.
+
+use std::sync::Arc;
+
+use steadfast_core::InstanceId;
+
+use super::entry::Item;
+use super::wanted::{IdRange, Wanted};
+
+/// A batch of entries, or several in one, sorted by id, each id once.
+pub(super) type Run = Vec<Item>;
+
+/// With more runs than this the latest are made one, so that a search has few places to look at.
+const RUNS_MAX: usize = 16;
+
+/// Some runs, the oldest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recent {
+    runs: Vec<Arc<Run>>,
+}
+
+impl Recent {
+    /// Adds what is newer than everything else.
+    pub(super) fn push(&mut self, run: Run) {
+        self.runs.push(Arc::new(run));
+        if self.runs.len() > RUNS_MAX {
+            // At least one, and on as long as what comes before is not much larger: so each entry is moved few times.
+            let mut at = self.runs.len() - 2;
+            let mut entries = self.runs[at].len() + self.runs[at + 1].len();
+            while at > 0 && self.runs[at - 1].len() <= entries {
+                at -= 1;
+                entries += self.runs[at].len();
+            }
+            let merged = merge(&self.runs[at..]);
+            self.runs.truncate(at);
+            self.runs.push(Arc::new(merged));
+        }
+    }
+
+    /// How many entries there are, counting some instances several times.
+    pub(super) fn len(&self) -> usize {
+        self.runs.iter().map(|run| run.len()).sum()
+    }
+
+    /// All of it as one run.
+    pub(super) fn merged(&self) -> Run {
+        merge(&self.runs)
+    }
+
+    /// Whether something is said of the instance, so that an older entry of it does not count.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.runs.iter().any(|run| find(run, id).is_ok())
+    }
+
+    /// The first `limit` instances in a range that match, by id.
+    pub(super) fn search(&self, wanted: &Wanted, range: &IdRange, limit: usize) -> Vec<InstanceId> {
+        let mut found = Vec::new();
+        for (nth, run) in self.runs.iter().enumerate() {
+            let newer = &self.runs[nth + 1..];
+            let from = run.partition_point(|(id, _)| range.begins_after(id.as_str().as_bytes()));
+            let within = run[from..]
+                .iter()
+                .take_while(|(id, _)| !range.ends_before(id.as_str().as_bytes()))
+                .filter(|(_, entry)| entry.as_ref().is_some_and(|entry| wanted.matches(entry)))
+                .filter(|(id, _)| newer.iter().all(|run| find(run, id.as_str()).is_err()));
+            found.extend(within.take(limit).map(|(id, _)| id.clone()));
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        found
+    }
+}
+
+fn find(run: &Run, id: &str) -> Result<usize, usize> {
+    run.binary_search_by(|(known, _)| known.as_str().cmp(id))
+}
+
+/// One run of several; of one instance the latest entry counts.
+fn merge(runs: &[Arc<Run>]) -> Run {
+    let mut all: Run = Vec::with_capacity(runs.iter().map(|run| run.len()).sum());
+    // The latest first, so that it is the one that stays. The sort is stable and quick with what is sorted in parts.
+    runs.iter().rev().for_each(|run| all.extend(run.iter().cloned()));
+    all.sort_by(|(left, _), (right, _)| left.cmp(right));
+    all.dedup_by(|(right, _), (left, _)| left == right);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::InstanceFilter;
+
+    use super::super::entry::{Entry, Tagged};
+    use super::super::wanted::id_ranges;
+    use super::*;
+
+    fn entry(name: u32) -> Option<Entry> {
+        let tags = Tagged::Listed(Box::default());
+        Some(Entry { status: 1, created: 1, updated: 1, completed: None, name, version: 1, tags })
+    }
+
+    #[test]
+    fn the_latest_entry_of_an_instance_counts_however_many_runs_there_are() {
+        let mut recent = Recent::default();
+        let id = |number: u32| InstanceId::from_trusted(format!("{number:04}"));
+        for round in 0..100_u32 {
+            recent.push((0..50).map(|number| (id(number * 2 + round % 2), entry(round))).collect());
+            recent.push(vec![(id(round), None)]);
+            assert!(recent.runs.len() <= RUNS_MAX);
+        }
+        let filter = InstanceFilter::default();
+        let range = id_ranges(&filter, None).remove(0);
+        let found = recent.search(&Wanted::new(&filter), &range, 1000);
+        // Number 99 was removed last, all others came back or were written after they had been removed.
+        let merged = recent.merged();
+        let there: Vec<_> =
+            merged.iter().filter(|(_, entry)| entry.is_some()).map(|(id, _)| id.clone()).collect();
+        assert_eq!(found, there);
+        assert!(!found.contains(&id(99)) && recent.knows("0099"));
+        assert!(merged.iter().all(|(_, entry)| entry.as_ref().is_none_or(|entry| entry.name >= 98)));
+        assert_eq!(recent.search(&Wanted::new(&filter), &range, 3), there[..3]);
+    }
+}

@@ -1,0 +1,175 @@
+use std::sync::Arc;
+
+use steadfast_core::{InstanceFacts, OrchestrationStatus, Position, Timestamp};
+use steadfast_store::{HistoryChange, InstanceChange};
+
+use super::*;
+use crate::options::Fdatasync;
+
+fn write(id: &str, name: Option<&str>) -> InstanceWrite {
+    let change = name.map_or(InstanceChange::Delete, |name| InstanceChange::Put {
+        state: Arc::from([]),
+        history: HistoryChange::Replace(Arc::from([])),
+        history_events: 0,
+        fresh: false,
+        ended: true,
+        facts: InstanceFacts::new(name, OrchestrationStatus::Completed, Timestamp::default()),
+    });
+    InstanceWrite { instance: InstanceId::from_trusted(id), reflects: Position(1), change }
+}
+
+fn scattered(number: u64) -> String {
+    format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn note_all(directory: &Directory, name: Option<&str>, ids: impl Iterator<Item = String>) {
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    for batch in ids.chunks(5000) {
+        let writes: Vec<_> = batch.iter().map(|id| write(id, name)).collect();
+        directory.note(&writes).unwrap();
+    }
+}
+
+fn named(name: &str) -> InstanceFilter {
+    InstanceFilter { name: Some(name.into()), ..InstanceFilter::default() }
+}
+
+fn count(directory: &Directory, filter: &InstanceFilter) -> usize {
+    let mut after = None;
+    let mut count = 0;
+    loop {
+        let found = directory.find(filter, after.as_ref(), 1000).unwrap();
+        assert!(found.is_sorted_by(|left, right| left < right));
+        count += found.len();
+        match found.last() {
+            Some(last) if found.len() == 1000 => after = Some(last.clone()),
+            _ => return count,
+        }
+    }
+}
+
+fn settle(directory: &Directory) {
+    directory.settle(&mut directory.writer.lock()).unwrap();
+}
+
+#[test]
+fn settled_entries_are_found_changed_and_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let directory = open(&database).unwrap();
+    note_all(&directory, Some("first"), (0..10_000).map(scattered));
+    settle(&directory);
+    assert_eq!((directory.recent.read().len(), directory.journal.len()), (0, 0));
+    assert!(directory.blocks.len() >= 10_000 / BLOCK_ENTRIES);
+    note_all(&directory, Some("second"), (0..10_000).step_by(4).map(scattered));
+    note_all(&directory, None, (1..10_000).step_by(4).map(scattered));
+    for _ in 0..2 {
+        assert_eq!(count(&directory, &named("first")), 5000);
+        assert_eq!(count(&directory, &named("second")), 2500);
+        assert_eq!(count(&directory, &InstanceFilter::default()), 7500);
+        settle(&directory);
+    }
+    let blocks = directory.blocks.len();
+    note_all(&directory, None, (0..10_000).map(scattered));
+    settle(&directory);
+    assert_eq!(count(&directory, &InstanceFilter::default()), 0);
+    assert!(blocks > 0 && directory.blocks.is_empty() && directory.summaries.is_empty());
+}
+
+#[test]
+fn a_settlement_that_is_interrupted_anywhere_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    for written in [0, 1, 3, 20, 45] {
+        let path = folder.path().join(format!("{written}"));
+        let database = Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap();
+        let directory = open(&database).unwrap();
+        note_all(&directory, Some("first"), (0..5000).map(scattered));
+        settle(&directory);
+        note_all(&directory, Some("second"), (2500..15_000).map(scattered));
+        // So many blocks are changed, the journal stays, and the process dies.
+        let all = directory.recent.read().merged();
+        let mut rest = &all[..];
+        for _ in 0..written {
+            let Some((first, _)) = rest.first() else { break };
+            let place = directory.place_of(first.as_str().as_bytes()).unwrap();
+            let mine = rest.partition_point(|(id, _)| is_before(id.as_str(), place.next.as_deref()));
+            directory.change_block(&place, &rest[..mine]).unwrap();
+            rest = &rest[mine..];
+        }
+        drop(directory);
+        let directory = open(&database).unwrap();
+        for _ in 0..2 {
+            assert_eq!(count(&directory, &named("first")), 2500);
+            assert_eq!(count(&directory, &named("second")), 12_500);
+            settle(&directory);
+        }
+    }
+}
+
+#[test]
+fn a_block_that_was_divided_halfway_says_nothing_twice_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let directory = open(&database).unwrap();
+    note_all(&directory, Some("first"), (0..BLOCK_ENTRIES as u64).map(scattered));
+    settle(&directory);
+    let (key, block) = directory.blocks.first().unwrap().unwrap();
+    note_all(&directory, Some("first"), (1000..1500).map(scattered));
+    settle(&directory);
+    // The parts behind have been written, and the first one is still what it was.
+    directory.blocks.insert(&key, block).unwrap();
+    note_all(&directory, Some("first"), (1000..1500).map(scattered));
+    assert_eq!(count(&directory, &named("first")), BLOCK_ENTRIES + 500);
+    settle(&directory);
+    assert_eq!(count(&directory, &named("first")), BLOCK_ENTRIES + 500);
+}
+
+#[test]
+fn a_short_span_of_time_among_instances_with_any_ids_takes_few_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let directory = open(&database).unwrap();
+    let mut writes: Vec<_> = (0..20_000).map(|number| (scattered(number), number as i64)).collect();
+    writes.sort_unstable();
+    let writes: Vec<_> = writes
+        .iter()
+        .map(|(id, second)| {
+            let mut write = write(id, Some("any"));
+            if let InstanceChange::Put { facts, .. } = &mut write.change {
+                facts.created_at = Timestamp::from_micros(*second * 1_000_000);
+            }
+            write
+        })
+        .collect();
+    directory.note(&writes).unwrap();
+    settle(&directory);
+    let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
+    let created = steadfast_core::TimeRange::between(at(7000), at(7010));
+    let filter = InstanceFilter { created, ..InstanceFilter::default() };
+    assert_eq!(count(&directory, &filter), 10);
+    let wanted = Wanted::new(&filter);
+    let summaries: Vec<_> = directory.summaries.iter().map(Result::unwrap).collect();
+    let read = summaries.iter().filter(|(_, summary)| summary::may_match(summary, &wanted).unwrap());
+    assert!(read.count() <= 10 && summaries.len() > 70);
+}
+
+#[test]
+fn damaged_entries_are_a_typed_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let directory = open(&database).unwrap();
+    note_all(&directory, Some("first"), (0..100).map(scattered));
+    settle(&directory);
+    let intact: Vec<_> =
+        [&directory.blocks, &directory.summaries].map(|tree| tree.first().unwrap().unwrap()).into();
+    for (tree, (key, value)) in [&directory.blocks, &directory.summaries].into_iter().zip(&intact) {
+        tree.insert(key, &value[..value.len() - 1]).unwrap();
+        let found = directory.find(&InstanceFilter::default(), None, 1000);
+        assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");
+        tree.insert(key, value).unwrap();
+    }
+    assert_eq!(count(&directory, &named("first")), 100);
+    directory.journal.insert(7_u64.to_be_bytes(), vec![0xff; 30]).unwrap();
+    assert!(matches!(open(&database).map(drop), Err(StoreError::Corrupt { .. })));
+}
