@@ -19,7 +19,6 @@ use super::turns::Work;
 use crate::codec;
 use crate::ids::{InstanceId, PartitionId, Position};
 use crate::message::{DelayedKey, Origin, TaskMessage, TimerKey};
-use crate::state::InstanceState;
 use crate::time::Timestamp;
 
 /// How a partition behaves.

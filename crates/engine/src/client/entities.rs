@@ -9,8 +9,8 @@ use steadfast_core::entity::{EntityLock, EntityUnlock};
 use steadfast_core::model::{EntityCall, IntoEntityId};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
-    EntityId, EventKind, IdReuse, InstanceFilter, InstanceId, InstanceKind, InstanceState, PartitionId,
-    Payload, TimeRange, Timestamp,
+    EntityId, EventKind, IdReuse, InstanceFilter, InstanceId, InstanceKind, InstanceState, Payload,
+    TimeRange, Timestamp,
 };
 
 use super::Client;
