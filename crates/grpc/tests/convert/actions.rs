@@ -84,7 +84,8 @@ fn continuing_as_new_takes_along_the_events_that_the_worker_names() {
     };
     let answer = answer(vec![(1, Action::CompleteOrchestration(next))]);
     let version = Some("2".into());
-    let expected = Completion::ContinueAsNew { input: json("[]"), version, preserve_events: false };
+    let expected =
+        Completion::ContinueAsNew { input: json("[]"), version, preserve_events: false, new_trace: false };
     assert_eq!(answer.completion, Some(expected));
     let [event] = &answer.carried_events[..] else { panic!("{answer:?}") };
     assert_eq!((event.name.as_str(), event.input.as_str(), event.timestamp), ("go", "1", at(4)));
