@@ -236,7 +236,7 @@
 //!
 //! [`Client`] starts instances and looks after them: [`wait_for_completion`](Client::wait_for_completion),
 //! [`state`](Client::state), [`history`](Client::history), [`terminate`](Client::terminate),
-//! [`suspend`](Client::suspend), [`resume`](Client::resume), [`list`](Client::list), [`purge`](Client::purge). It is
+//! [`suspend`](Client::suspend), [`resume`](Client::resume), [`query`](Client::query), [`counts`](Client::counts), [`purge`](Client::purge). It is
 //! cheap to clone. When a call returns, what it did is on disk. Every [`ClientError`] says what to do.
 //!
 //! ```

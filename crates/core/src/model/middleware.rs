@@ -132,14 +132,14 @@ impl TurnOutcome<'_> {
 /// ```
 /// use steadfast_core::model::{ActivityCall, ActivityFuture, ActivityMiddleware, ActivityNext};
 ///
-/// struct Timing;
+/// struct Outcomes;
 ///
-/// impl ActivityMiddleware for Timing {
+/// impl ActivityMiddleware for Outcomes {
 ///     fn call<'a>(&'a self, call: ActivityCall, next: ActivityNext<'a>) -> ActivityFuture<'a> {
 ///         Box::pin(async move {
-///             let (name, began) = (call.task().name.clone(), std::time::Instant::now());
+///             let name = call.task().name.clone();
 ///             let outcome = next.run(call).await;
-///             println!("{name} took {:?} and was {}", began.elapsed(), if outcome.is_ok() { "good" } else { "bad" });
+///             println!("{name} was {}", if outcome.is_ok() { "good" } else { "bad" });
 ///             outcome
 ///         })
 ///     }

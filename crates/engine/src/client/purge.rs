@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use steadfast_core::partition::Accepted;
-use steadfast_core::{InstanceFilter, InstanceId, OrchestrationStatus};
+use steadfast_core::{InstanceFilter, InstanceId, OrchestrationStatus, log_event};
 
 use super::{Client, InstanceQuery};
 use crate::error::ClientError;
@@ -108,6 +108,7 @@ impl Client {
     }
 
     async fn purge_one(&self, instance: &InstanceId) -> Result<(), ClientError> {
+        log_event!(PurgeInstanceHistory, %instance);
         self.call(instance, Call::Purge(instance.clone())).await.map(|_: Accepted| ())
     }
 }
