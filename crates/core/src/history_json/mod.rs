@@ -1,6 +1,6 @@
 //! Histories as JSON in the Durable Task event vocabulary: for people, for tools, and for replay tests.
 //!
-//! [`write`] prints what other Durable Task backends print: an array of objects with `EventId`, `EventType`, `Timestamp`
+//! [`write()`] prints what other Durable Task backends print: an array of objects with `EventId`, `EventType`, `Timestamp`
 //! (ISO 8601 with seven fractional digits) and the fields of that type. What the vocabulary has no word for has a field
 //! of its own, so that [`read`] gives back exactly what was written. [`read`] also takes dumps of others: types may be
 //! names or numbers, field names may begin with small letters, unknown fields are passed over, payloads may be JSON
