@@ -339,6 +339,7 @@ pub use steadfast_core::model::{
     Properties, ReadValue, Register, Registry, RetryPolicy, SubOrchestrationOptions, TaskFuture, TimerFuture,
     TurnContext, TurnMiddleware, TurnOutcome, activity, entity, erased_serde, orchestration,
 };
+pub use steadfast_core::partition::Poison;
 pub use steadfast_core::{
     ActionKind, Completion, Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent,
     IdReuse, InstanceCounts, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState,

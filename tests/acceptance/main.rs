@@ -17,6 +17,7 @@ mod j_payloads;
 mod k_query;
 mod l_entities;
 mod l_locks;
+mod limits_and_poison;
 mod p_partitions;
 mod r_log_trace;
 mod r_middleware;

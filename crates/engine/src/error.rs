@@ -77,6 +77,23 @@ pub enum ClientError {
         /// The one that there is.
         current: ExecutionId,
     },
+    /// A release: no turn of the instance has crashed.
+    #[error("instance '{id}' is not poisoned: none of its turns has crashed since it last went on")]
+    NotPoisoned {
+        /// The id.
+        id: InstanceId,
+    },
+    /// As many messages wait for the instance as may. It was not sent.
+    #[error(
+        "{waiting} messages wait for instance '{id}' and it has not consumed them; try again when it has, or raise \
+         instance_messages_max"
+    )]
+    TooManyMessages {
+        /// The id.
+        id: InstanceId,
+        /// How many wait.
+        waiting: usize,
+    },
     /// No orchestration of that name and version is registered.
     #[error(
         "no orchestration '{name}' version '{version}' is registered; register it before the hub is started \

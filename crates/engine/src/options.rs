@@ -27,6 +27,22 @@ pub struct HubOptions {
     /// From which size on payloads are compressed where they are stored, in bytes; `usize::MAX` for never, and never
     /// less than 1 KiB.
     pub compress_payloads_from: usize,
+    /// How many messages may wait for one instance, because it has not begun or cannot run. Further ones from clients are
+    /// turned away with [`crate::ClientError::TooManyMessages`]; terminations are always taken.
+    pub instance_messages_max: usize,
+    /// The greatest number of events in one execution's history. An execution that needs more fails with
+    /// [`HISTORY_TOO_LONG`](steadfast_core::failure::kinds::HISTORY_TOO_LONG), unless it ends or continues as new in that
+    /// turn.
+    pub history_events_max: u64,
+    /// The size in bytes from which on an execution's history is too long, with the same consequence.
+    pub history_bytes_max: u64,
+    /// At which part of these two bounds there is a warning in the log, in percent.
+    pub history_warning_percent: u8,
+    /// After how many crashed turns in a row an instance is left alone until [`crate::Client::release`]. A turn crashes when
+    /// the runtime itself panics in it; errors and panics of user code are failures and do not count.
+    pub turn_crashes_max: u32,
+    /// How long an instance waits after its first crashed turn; the time doubles with each.
+    pub turn_retry_delay: Duration,
     /// How often what changed is moved from the commit log to the instance store, at least.
     pub materialise_interval: Duration,
     /// The amount of changes, in bytes for each partition, at which they are moved without waiting.
@@ -51,6 +67,12 @@ impl Default for HubOptions {
             pending_calls_max: 8192,
             payload_bytes_max: 16 << 20,
             compress_payloads_from: COMPRESS_FROM_DEFAULT,
+            instance_messages_max: 100_000,
+            history_events_max: 1_000_000,
+            history_bytes_max: 1 << 30,
+            history_warning_percent: 80,
+            turn_crashes_max: 5,
+            turn_retry_delay: Duration::from_secs(1),
             materialise_interval: Duration::from_millis(500),
             materialise_after_bytes: 12 << 20,
             overlay_bytes_max: 64 << 20,
@@ -68,6 +90,7 @@ impl HubOptions {
             ("concurrent_activities_max", self.concurrent_activities_max),
             ("pending_calls_max", self.pending_calls_max),
             ("payload_bytes_max", self.payload_bytes_max),
+            ("instance_messages_max", self.instance_messages_max),
         ];
         if let Some((name, _)) = nothing.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} is 0, and then nothing could ever be done; it is at least 1"));

@@ -69,6 +69,14 @@ impl Activities {
         self.by_id.values().map(|unfinished| &unfinished.task)
     }
 
+    /// The event ids of all calls of an execution. It looks at all activities.
+    pub(super) fn of_execution(&self, execution: ExecutionId) -> Vec<i32> {
+        let its = self.tasks().filter(|task| task.execution == execution);
+        let mut ids: Vec<_> = its.map(|task| task.task_id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     fn find(&mut self, execution: ExecutionId, task_id: i32) -> Option<ActivityId> {
         let by_id = &self.by_id;
         let by_call = self.by_call.get_or_insert_with(|| {

@@ -58,7 +58,7 @@ impl Partition {
         }
         let Some(entry) = self.entries.get_mut(instance) else { return };
         let Presence::Present(state) = &mut entry.presence else { return };
-        let at = state.history_events;
+        let (at, length) = (state.history_events, (state.history_events, state.history_bytes));
         let state = Arc::make_mut(state);
         let before = Tally::before(state);
         for event in events {
@@ -71,6 +71,7 @@ impl Partition {
         if let Some(status) = &head.custom_status {
             state.custom_status = Some(status.clone());
         }
+        self.options.warn_of_length(length, state);
         let ended = state.status.is_terminal();
         self.tally.turn(instance, before, state);
         self.any_terminated |= state.status == OrchestrationStatus::Terminated;
@@ -86,6 +87,7 @@ impl Partition {
     /// The part that concerns timers, activities, messages and what was consumed.
     pub(super) fn apply_to_rows(&mut self, head: CheckpointHead, events: Vec<HistoryEvent>) {
         let CheckpointHead { instance, execution, .. } = &head;
+        self.poisoned.clear(instance);
         for event in events {
             match event.kind {
                 EventKind::TaskScheduled { name, version, input, options } => {
@@ -258,6 +260,7 @@ impl Partition {
         entry.presence = Presence::Absent;
         entry.changed_at = position;
         entry.loaded = None;
+        self.poisoned.clear(instance);
         let dirty = self.dirty(instance, 0);
         dirty.deleted = true;
         dirty.at = 0;

@@ -26,6 +26,8 @@ pub enum Accepted {
     Purged,
     /// A start: there is an instance with that id, and it stays as it is.
     Existing,
+    /// The instance may take turns again.
+    Released,
 }
 
 /// Why a client call was not accepted. Nothing was changed.
@@ -39,6 +41,10 @@ pub enum Rejection {
     Ended(OrchestrationStatus),
     /// A purge: the instance has not ended.
     NotEnded(OrchestrationStatus),
+    /// A release: no turn of the instance has crashed.
+    NotPoisoned,
+    /// As many messages as may wait for the instance; it takes no more before it has consumed some.
+    TooManyMessages(usize),
     /// What is stored of the instance cannot be read; says what is wrong with it.
     Damaged(String),
 }

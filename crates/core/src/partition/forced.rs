@@ -19,17 +19,24 @@ use crate::turn::{Turn, refuse_start, terminated_child, to_parent};
 const REPLACED: &str = "replaced by a new instance with the same id";
 
 impl Partition {
-    /// Ends an instance that cannot be run in this process and was asked to terminate. Its code is not needed for that:
-    /// what it waits for is known from its state.
+    /// Ends an instance that cannot be run in this process, or whose turns crash, and that was asked to terminate. Its
+    /// code is not needed for that: what it waits for is known from its state.
     pub(super) fn end_parked(&mut self, instance: &InstanceId) {
         let Some(entry) = self.entries.get(instance) else { return };
+        if entry.loading || matches!(entry.presence, Presence::Unknown) {
+            return;
+        }
         let termination = entry.queue.iter().find_map(|queued| match &queued.message.event.kind {
             EventKind::ExecutionTerminated { reason, recurse } => {
                 Some((queued.sequence, reason.clone(), *recurse))
             }
             _ => None,
         });
+        // A termination also ends a continuation whose start came after it.
+        let continuation = entry.queue.iter().find(|queued| is_continuation(&queued.message));
+        let continuation = continuation.filter(|_| !is_under_way(entry)).map_or(0, |queued| queued.sequence);
         if let Some((upto, reason, recurse)) = termination {
+            let upto = upto.max(continuation);
             self.end_by_force(instance, reason, recurse, upto);
         }
     }
@@ -38,7 +45,7 @@ impl Partition {
     fn end_by_force(&mut self, instance: &InstanceId, reason: SmolStr, recurse: bool, upto: u64) {
         let Some(entry) = self.entries.get_mut(instance) else { return };
         let (mut batch, running) = take_until(entry, upto);
-        let mut turn = Turn { ended: true, ..Turn::default() };
+        let mut turn = Turn::default();
         let state = entry.state().filter(|state| state.status.needs_replay()).cloned();
         let mut parent: Option<ParentInstance> = None;
         let mut now = self.now;
@@ -49,12 +56,17 @@ impl Partition {
                 event_id = state.next_event_id;
                 turn.execution = Some(state.execution);
                 turn.version = state.version.clone();
+                turn.cancelled_activities = self.activities.of_execution(state.execution);
                 parent.clone_from(&state.parent);
                 let children = state.open_children.values().filter(|_| recurse);
                 turn.messages.extend(children.map(|child| terminated_child(child, &reason, now)));
                 None
             }
-            None => batch.iter().position(|message| start_of(message).is_some()).map(|at| batch.remove(at)),
+            None => {
+                let start = |message: &TaskMessage| start_of(message).is_some();
+                let at = batch.iter().position(is_continuation).or_else(|| batch.iter().position(start));
+                at.map(|at| batch.remove(at))
+            }
         };
         turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorStarted));
         if let Some(message) = begun {
@@ -70,7 +82,8 @@ impl Partition {
                 start_of(message).and_then(|it| refuse_start(instance, it, message.event.timestamp));
             turn.messages.extend(refused);
         }
-        if turn.execution.is_some() {
+        turn.ended = turn.execution.is_some();
+        if turn.ended {
             let failure = Box::new(FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable());
             turn.messages.extend(parent.as_ref().map(|parent| to_parent(parent, now, Err(failure))));
             turn.events.push(HistoryEvent::message(now, EventKind::ExecutionTerminated { reason, recurse }));
@@ -88,10 +101,7 @@ impl Partition {
             self.held.remove(&(at, instance.clone()));
         }
         entry.parked = None;
-        for sequence in &running.stored {
-            self.changes.delete_queued(*sequence);
-        }
-        self.checkpoint(instance, turn, running);
+        self.conclude(instance, turn, running);
         self.mark_ready(instance);
         self.evict(instance);
     }
@@ -206,6 +216,10 @@ fn start_of(message: &TaskMessage) -> Option<&ExecutionStarted> {
         EventKind::ExecutionStarted(started) => Some(started),
         _ => None,
     }
+}
+
+fn is_continuation(message: &TaskMessage) -> bool {
+    start_of(message).is_some_and(|started| started.generation > 0)
 }
 
 /// Takes the messages up to a number out of the queue.

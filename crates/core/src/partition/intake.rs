@@ -215,6 +215,14 @@ impl Partition {
             Some(asked) if let Some(problem) = entry.damage() => {
                 self.immediate.push(Effect::Reply(asked.token, Err(Rejection::Damaged(problem))));
             }
+            Some(asked)
+                if entry.queue.len() >= self.options.instance_messages_max
+                    && !matches!(queued.message.event.kind, EventKind::ExecutionTerminated { .. }) =>
+            {
+                let waiting = entry.queue.len();
+                let rejection = Rejection::TooManyMessages(waiting);
+                self.immediate.push(Effect::Reply(asked.token, Err(rejection)));
+            }
             Some(asked) if unknown => entry.queue.push_back(Queued { unverified: Some(asked), ..queued }),
             Some(asked) => {
                 self.verify(instance, queued, asked);
@@ -283,14 +291,21 @@ impl Partition {
     /// Adds an accepted message to the queue and to the open record.
     fn admit(&mut self, instance: &InstanceId, queued: Queued) {
         let now = self.now;
+        let poisoned = self.poisoned.is_parked(instance);
         let Some(entry) = self.entries.get_mut(instance) else { return };
+        // An instance that takes no turns can still be ended, and starts of others under its id are refused.
+        let kind = &queued.message.event.kind;
+        let of_use = !(poisoned || entry.parked.is_some())
+            || matches!(kind, EventKind::ExecutionTerminated { .. } | EventKind::ExecutionStarted(_));
         if let Some(at) = scheduled_start(&queued.message).filter(|at| *at > now) {
             entry.held_until = Some(at);
             self.held.insert((at, instance.clone()));
         }
         self.open.fresh.push((instance.clone(), queued.sequence));
         entry.queue.push_back(queued);
-        self.mark_ready(instance);
+        if of_use {
+            self.mark_ready(instance);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::effect::{Effect, Token};
 use super::entry::{Asked, Entry};
 use super::links::Links;
 use super::materialise::{Capture, Changes};
+use super::poison::Poisoned;
 use super::record::{self, LogEntry, Record};
 use super::residents::Residents;
 use super::tally::Tally;
@@ -19,7 +20,9 @@ use super::turns::Work;
 use crate::codec;
 use crate::ids::{InstanceId, PartitionId, Position};
 use crate::message::{DelayedKey, Origin, TaskMessage, TimerKey};
+use crate::state::InstanceState;
 use crate::time::Timestamp;
+use crate::turn::HistoryRoom;
 
 /// How a partition behaves.
 #[derive(Debug, Clone)]
@@ -42,6 +45,18 @@ pub struct PartitionOptions {
     pub overlay_bytes_max: usize,
     /// The number of records not yet materialised beyond which the shell should hold back new work.
     pub overlay_records_max: u64,
+    /// After how many crashed turns in a row an instance is left alone.
+    pub turn_crashes_max: u32,
+    /// How long the first pause after a crashed turn is; it doubles with each.
+    pub turn_retry_delay: Duration,
+    /// How many messages may wait for one instance before clients' messages to it are turned away.
+    pub instance_messages_max: usize,
+    /// The greatest number of events in one execution's history.
+    pub history_events_max: u64,
+    /// The size in bytes at which one execution's history is too long.
+    pub history_bytes_max: u64,
+    /// At which part of these bounds there is a warning, in percent.
+    pub history_warning_percent: u8,
 }
 
 impl PartitionOptions {
@@ -57,6 +72,45 @@ impl PartitionOptions {
             materialise_after_bytes: 16 << 20,
             overlay_bytes_max: 96 << 20,
             overlay_records_max: 100_000,
+            turn_crashes_max: 5,
+            turn_retry_delay: Duration::from_secs(1),
+            instance_messages_max: 100_000,
+            history_events_max: 1_000_000,
+            history_bytes_max: 1 << 30,
+            history_warning_percent: 80,
+        }
+    }
+
+    /// The room in an instance's history.
+    pub(super) fn room(&self, state: Option<&InstanceState>) -> HistoryRoom {
+        // A history that has ended is followed by a new one.
+        let state = state.filter(|state| !state.status.is_terminal());
+        HistoryRoom {
+            events: state.map_or(0, |state| state.history_events),
+            events_max: self.history_events_max,
+            bytes: state.map_or(0, |state| state.history_bytes),
+            bytes_max: self.history_bytes_max,
+        }
+    }
+
+    /// Says so when a history has come close to its bounds with the last turn.
+    pub(super) fn warn_of_length(&self, before: (u64, u64), state: &InstanceState) {
+        let near = |of: u64, max: u64| {
+            u128::from(of) * 100 >= u128::from(max) * u128::from(self.history_warning_percent)
+        };
+        let is_near =
+            |(events, bytes)| near(events, self.history_events_max) || near(bytes, self.history_bytes_max);
+        let (events, bytes) = (state.history_events, state.history_bytes);
+        if is_near((events, bytes)) && !is_near(before) {
+            tracing::warn!(
+                target: "steadfast::limits",
+                instance = %state.instance,
+                events,
+                events_max = self.history_events_max,
+                bytes,
+                bytes_max = self.history_bytes_max,
+                "the history becomes too long; continue as new before it is"
+            );
         }
     }
 }
@@ -106,6 +160,7 @@ pub struct Partition {
     materialise_wanted: bool,
     /// An instance was terminated since this partition was built: only then can activities have become void.
     pub(super) any_terminated: bool,
+    pub(super) poisoned: Poisoned,
 }
 
 /// The record that is being collected.
@@ -176,6 +231,7 @@ impl Partition {
             closing: false,
             materialise_wanted: false,
             any_terminated: false,
+            poisoned: Poisoned::default(),
         };
         partition.open_record(last.next());
         partition

@@ -196,6 +196,7 @@ impl Partition {
             let upto = self.links.received_from(source);
             captured.push(put(rows::received_key(source), codec::encode_to_vec(&upto)));
         }
+        self.poisoned.capture(&mut captured);
         captured.sort_unstable_by(|left, right| left.key.cmp(&right.key));
         captured
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::entities::EntityCheckpoint;
+use super::poison::Poison;
 use crate::codec::{self, DecodeError, FORMAT_VERSION};
 use crate::ids::{ExecutionId, InstanceId, PartitionId, Position};
 use crate::message::{ActivityId, Origin, TaskMessage};
@@ -48,6 +49,10 @@ pub(super) enum LogEntry {
     },
     /// How many instances there are after this record. Comes only if that has changed, and after what changed it.
     Counts(InstanceCounts),
+    /// A turn of an instance crashed.
+    TurnCrashed { instance: InstanceId, poison: Poison },
+    /// An instance whose turns crashed may take turns again.
+    Released { instance: InstanceId },
 }
 
 /// What a turn changed, apart from its events.
@@ -129,7 +134,11 @@ impl LogEntry {
             Self::Discarded { upto, .. } | Self::OutboxAcknowledged { upto, .. } => {
                 check_number(*upto)?;
             }
-            Self::Purged { .. } | Self::Heartbeat { .. } | Self::Counts(_) => {}
+            Self::Purged { .. }
+            | Self::Heartbeat { .. }
+            | Self::Counts(_)
+            | Self::TurnCrashed { .. }
+            | Self::Released { .. } => {}
         }
         Ok(())
     }

@@ -82,6 +82,7 @@ impl Partition {
             }
             Row::Queued { sequence, message } => self.queue_logged(sequence, *message, true),
             Row::Delayed { key, message } => self.insert_delayed(key, *message, true),
+            Row::Poison(instance, poison) => self.poisoned.restore(instance, poison),
             Row::Timer(timer) => {
                 self.timers.insert(timer, true);
             }
@@ -132,6 +133,10 @@ impl Partition {
                 LogEntry::Discarded { instance, upto } => self.consume(&instance, upto, &[]),
                 LogEntry::Settled(origins) => origins.iter().for_each(|origin| self.settle(origin)),
                 LogEntry::OutboxAcknowledged { receiver, upto } => self.drop_outgoing(receiver, upto),
+                LogEntry::TurnCrashed { instance, poison } => self.poisoned.set(instance, poison),
+                LogEntry::Released { instance } => {
+                    self.poisoned.clear(&instance);
+                }
                 LogEntry::Heartbeat { id, detail } => {
                     self.set_heartbeat(id, detail);
                 }
@@ -139,6 +144,7 @@ impl Partition {
                     self.apply_refused(&instance, &sequences, &settled, messages);
                 }
                 LogEntry::Purged { instance } => {
+                    self.poisoned.clear(&instance);
                     if self.recover_instance(&instance, source)? < position {
                         self.apply_purge(&instance);
                     }

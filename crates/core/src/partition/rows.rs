@@ -7,6 +7,7 @@ use crate::query::InstanceCounts;
 use crate::time::Timestamp;
 
 use super::effect::ActivityTask;
+use super::poison::Poison;
 use super::record::check_number;
 
 const ACTIVITY: u8 = b'a';
@@ -15,6 +16,7 @@ const COUNTS: u8 = b'c';
 const RECEIVED: u8 = b'd';
 const OUTBOX_NEXT: u8 = b'n';
 const OUTBOX: u8 = b'o';
+const POISON: u8 = b'p';
 const QUEUED: u8 = b'q';
 const TIMER: u8 = b't';
 
@@ -29,6 +31,7 @@ pub(super) enum Row {
     Queued { sequence: u64, message: Box<TaskMessage> },
     Timer(TimerKey),
     Delayed { key: DelayedKey, message: Box<TaskMessage> },
+    Poison(InstanceId, Poison),
 }
 
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -55,6 +58,10 @@ pub(super) fn outbox_next_key(receiver: PartitionId) -> Vec<u8> {
 
 pub(super) fn outbox_key(receiver: PartitionId, sequence: u64) -> Vec<u8> {
     key(OUTBOX, &[&receiver.0.to_be_bytes(), &sequence.to_be_bytes()])
+}
+
+pub(super) fn poison_key(instance: &InstanceId) -> Vec<u8> {
+    key(POISON, &[instance.as_str().as_bytes()])
 }
 
 pub(super) fn queued_key(sequence: u64) -> Vec<u8> {
@@ -101,6 +108,11 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Row, DecodeError> {
             let due = Timestamp::from_micros(i64::from_be_bytes(take(&mut rest)?));
             let sequence = check_number(take_u64(&mut rest)?)?;
             Row::Delayed { key: DelayedKey { due, sequence }, message: Box::new(codec::decode_all(value)?) }
+        }
+        POISON => {
+            let instance = std::str::from_utf8(rest)
+                .map_err(|_| DecodeError::new("a crashed instance's id is not text"))?;
+            Row::Poison(InstanceId::from_trusted(instance), codec::decode_all(value)?)
         }
         TIMER => {
             let (fire_at, execution, timer_id): (Timestamp, ExecutionId, i32) = codec::decode_all(value)?;

@@ -8,6 +8,7 @@ use super::entry::{Entry, HistoryPiece, Presence, Queued, RunningBatch, SessionP
 use super::forced::incarnation;
 use super::intake::can_be_consumed;
 use super::machine::Partition;
+use super::poison::has_termination;
 use super::record::{CheckpointHead, LogEntry};
 use crate::codec;
 use crate::entity::EntityState;
@@ -16,7 +17,7 @@ use crate::ids::{InstanceId, Position};
 use crate::message::{Origin, TaskMessage};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
-use crate::turn::{NonDeterminism, NotRegistered, Turn, Unfit};
+use crate::turn::{HistoryRoom, NonDeterminism, NotRegistered, Turn, Unfit};
 use crate::version::VersionMismatch;
 
 /// Something for the shell to do for the partition, now: none of it leaves the process.
@@ -42,6 +43,8 @@ pub struct TurnRequest {
     pub session: SessionSource,
     /// The time of the turn.
     pub now: Timestamp,
+    /// How much the history has and may have.
+    pub room: HistoryRoom,
 }
 
 /// Where the session for a turn comes from.
@@ -135,18 +138,22 @@ impl Partition {
     }
 
     fn begin_turn(&mut self, instance: &InstanceId) -> Option<TurnRequest> {
+        let poisoned = self.poisoned.is_parked(instance);
         let entry = self.entries.get_mut(instance)?;
         entry.ready = false;
+        let parked = poisoned || entry.parked.is_some();
+        // Where turns crash, none is taken, not even to end one that has not begun.
+        let needs_force = poisoned || is_under_way(entry);
         let blocked = entry.session == SessionPhase::Running
             || entry.queue.is_empty()
             || entry.loading
-            || (entry.parked.is_some() && (is_under_way(entry) || !has_termination(entry)))
+            || (parked && (needs_force || !has_termination(entry)))
             || matches!(entry.presence, Presence::Unknown)
             || (entry.held_until.is_some() && !has_termination(entry));
         if blocked {
-            let waits = entry.held_until.is_some() || entry.parked.is_some();
+            let waits = entry.held_until.is_some() || parked;
             if waits && entry.session != SessionPhase::Running {
-                if is_under_way(entry) && has_termination(entry) {
+                if parked && needs_force && has_termination(entry) {
                     self.end_parked(instance);
                 } else {
                     self.refuse_starts(instance);
@@ -185,7 +192,9 @@ impl Partition {
         running: RunningBatch,
         session: SessionSource,
     ) -> TurnRequest {
+        let mut room = HistoryRoom::UNLIMITED;
         if let Some(entry) = self.entries.get_mut(instance) {
+            room = self.options.room(entry.state().map(|state| &**state));
             entry.running = Some(running);
             if entry.session == SessionPhase::None {
                 self.residents.added();
@@ -193,7 +202,7 @@ impl Partition {
             entry.session = SessionPhase::Running;
             self.running += 1;
         }
-        TurnRequest { instance: instance.clone(), batch, session, now: self.now }
+        TurnRequest { instance: instance.clone(), batch, session, now: self.now, room }
     }
 
     /// A load is done.
@@ -274,6 +283,13 @@ impl Partition {
     /// A turn is done.
     pub fn on_turn(&mut self, instance: &InstanceId, turn: Turn) {
         let Some(running) = self.take_running(instance) else { return };
+        self.conclude(instance, turn, running);
+        self.after_turn(instance);
+        self.run_replacements(instance);
+    }
+
+    /// Writes what a turn did, or only that its messages are gone.
+    pub(super) fn conclude(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
         for sequence in &running.stored {
             self.changes.delete_queued(*sequence);
         }
@@ -286,8 +302,6 @@ impl Partition {
         } else {
             self.checkpoint(instance, turn, running);
         }
-        self.after_turn(instance);
-        self.run_replacements(instance);
     }
 
     /// A turn could not be run: its messages go back to the front of the queue, and the instance takes no more turns
@@ -327,7 +341,7 @@ impl Partition {
     }
 
     /// Makes a turn's result part of the open record and of the state.
-    pub(super) fn checkpoint(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
+    fn checkpoint(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
         let Some(entry) = self.entries.get(instance) else { return };
         let removed_timers = removed_timers(entry.state().map(|state| &**state), &turn);
         let execution = turn
@@ -377,13 +391,6 @@ impl Partition {
 
 fn nil_execution() -> crate::ids::ExecutionId {
     crate::ids::ExecutionId::new(uuid::Uuid::nil())
-}
-
-fn has_termination(entry: &Entry) -> bool {
-    entry
-        .queue
-        .iter()
-        .any(|queued| matches!(queued.message.event.kind, EventKind::ExecutionTerminated { .. }))
 }
 
 /// Whether code of the instance has begun and not ended.

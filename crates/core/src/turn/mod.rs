@@ -3,11 +3,13 @@
 mod emit;
 mod entities;
 mod execution;
+mod guarded;
 mod hooks;
 mod nondeterminism;
 mod session;
 mod waker;
 
 pub(crate) use emit::{refuse_start, terminated_child, to_parent};
+pub use guarded::{CrashedTurn, HistoryRoom, guarded};
 pub use nondeterminism::NonDeterminism;
 pub use session::{NotRegistered, Session, Turn, Unfit};

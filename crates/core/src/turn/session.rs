@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 
 use super::emit::{emit, refuse_start};
 use super::execution::Execution;
+use super::guarded::HistoryRoom;
 use super::hooks;
 use super::nondeterminism::NonDeterminism;
 use crate::action::Completion;
@@ -211,25 +212,30 @@ impl Session {
 
     /// Runs one turn over a batch of messages, in order.
     pub fn turn(&mut self, mut batch: Vec<TaskMessage>, now: Timestamp) -> Turn {
-        let mut turn = Turn::default();
         if self.is_over() {
             put_continuation_first(&mut batch);
         }
-        let mut batch = batch.into_iter();
-        while let Some(message) = batch.next() {
-            self.accept(message, batch.as_slice(), now, &mut turn);
+        self.run(&batch, now, &HistoryRoom::UNLIMITED)
+    }
+
+    /// The batch stays whole, should it have to be given back.
+    pub(super) fn run(&mut self, batch: &[TaskMessage], now: Timestamp, room: &HistoryRoom) -> Turn {
+        let mut turn = Turn::default();
+        for (at, message) in batch.iter().enumerate() {
+            self.accept(message, &batch[at + 1..], now, &mut turn);
         }
         if let Some(execution) = &mut self.execution
             && turn.execution.is_some()
         {
+            execution.end_without_room(room, &turn);
             emit(&self.registry.middleware, &self.instance, execution, &mut turn);
         }
         turn
     }
 
     /// Reconciles one message with the state, and feeds its event to the execution it is for.
-    fn accept(&mut self, message: TaskMessage, rest: &[TaskMessage], now: Timestamp, turn: &mut Turn) {
-        let mut event = message.event;
+    fn accept(&mut self, message: &TaskMessage, rest: &[TaskMessage], now: Timestamp, turn: &mut Turn) {
+        let mut event = message.event.clone();
         if let EventKind::ExecutionStarted(started) = &mut event.kind {
             if !self.is_over() || self.is_known(started) {
                 turn.discarded += 1;
@@ -335,14 +341,15 @@ impl Session {
 
 /// An instance that continues as new is there all the time: what was sent to it before its next execution began, and
 /// was not for the one before, is for the next.
-fn put_continuation_first(batch: &mut [TaskMessage]) {
+/// Returns how many messages changed their places: the first so many.
+pub(super) fn put_continuation_first(batch: &mut [TaskMessage]) -> usize {
     let is_continuation = |message: &TaskMessage| match &message.event.kind {
         EventKind::ExecutionStarted(started) => started.generation > 0,
         _ => false,
     };
-    if let Some(at) = batch.iter().position(is_continuation) {
-        batch[..=at].rotate_right(1);
-    }
+    let moved = batch.iter().position(is_continuation).map_or(0, |at| at + 1);
+    batch[..moved].rotate_right(moved.min(1));
+    moved
 }
 
 /// The events of the turn at the front of `history`.

@@ -103,6 +103,10 @@ fn call_error(instance: &InstanceId, error: CallError) -> ClientError {
         CallError::Rejected(Rejection::NotFound) => ClientError::InstanceNotFound { id },
         CallError::Rejected(Rejection::Ended(status)) => ClientError::NotRunning { id, status },
         CallError::Rejected(Rejection::NotEnded(status)) => ClientError::NotEnded { id, status },
+        CallError::Rejected(Rejection::NotPoisoned) => ClientError::NotPoisoned { id },
+        CallError::Rejected(Rejection::TooManyMessages(waiting)) => {
+            ClientError::TooManyMessages { id, waiting }
+        }
         CallError::Rejected(Rejection::Damaged(problem)) => {
             ClientError::Store(StoreError::Corrupt { place: format!("instance '{id}'"), problem })
         }

@@ -204,6 +204,15 @@ impl Client {
         self.send(instance, EventKind::ExecutionResumed { reason: bounded_reason(reason) }).await
     }
 
+    /// Lets an instance whose turns crashed take turns again, as if they never had: after the cause is mended, or to try.
+    ///
+    /// # Errors
+    /// [`ClientError::NotPoisoned`] when none of its turns has crashed since it last went on.
+    pub async fn release(&self, instance: &str) -> Result<(), ClientError> {
+        let instance = InstanceId::parse(instance)?;
+        self.call(&instance, Call::Release(instance.clone())).await.map(|_: Accepted| ())
+    }
+
     async fn send(&self, instance: &str, kind: EventKind) -> Result<(), ClientError> {
         let instance = InstanceId::parse(instance)?;
         if let EventKind::ExecutionTerminated { reason, .. }

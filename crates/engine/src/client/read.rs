@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use steadfast_core::{HistoryEvent, InstanceId, InstanceState, log_event};
+use steadfast_core::partition::Poison;
+use steadfast_core::{HistoryEvent, InstanceId, InstanceState, PartitionId, log_event};
 use steadfast_store::{StoreError, bridge};
 
 use super::Client;
 use crate::error::ClientError;
-use crate::partition::{ActivitiesRead, ActivityProgress, HistoryRead, PartitionActor, Wait, WaitFor};
+use crate::partition::{
+    ActivitiesRead, ActivityProgress, HistoryRead, PartitionActor, PoisonRead, Wait, WaitFor,
+};
 
 /// A history that was caught between two materialisations is read again, at most this often.
 const HISTORY_READS_MAX: u32 = 100;
@@ -45,6 +48,19 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<InstanceState, ClientError> {
         self.wait(&InstanceId::parse(instance)?, WaitFor::End, timeout).await
+    }
+
+    /// The instances whose last turn crashed, in no particular order: how often, why, and whether they are tried again.
+    ///
+    /// # Errors
+    /// When the hub is closed, or a partition is not available.
+    pub async fn poisoned(&self) -> Result<Vec<(InstanceId, Poison)>, ClientError> {
+        let mut poisoned = Vec::new();
+        for partition in (0..self.shared.routes.partitions()).map(PartitionId) {
+            let read = |address: Addr<PartitionActor>, answer| address.do_send(PoisonRead { answer });
+            poisoned.extend(self.ask(partition, None, read).await?);
+        }
+        Ok(poisoned)
     }
 
     /// The activities of an instance that have no result yet, with how far those that run say they have come. Empty when

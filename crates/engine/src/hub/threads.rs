@@ -142,6 +142,12 @@ fn recover_partition(
         resident_sessions_max: options.resident_sessions_max.div_ceil(usize::from(count)).max(1),
         materialise_after_bytes: options.materialise_after_bytes,
         overlay_bytes_max: options.overlay_bytes_max,
+        turn_crashes_max: options.turn_crashes_max,
+        turn_retry_delay: options.turn_retry_delay,
+        instance_messages_max: options.instance_messages_max,
+        history_events_max: options.history_events_max,
+        history_bytes_max: options.history_bytes_max,
+        history_warning_percent: options.history_warning_percent,
         ..PartitionOptions::new(id, count)
     };
     bridge::recover_partition(store, options)

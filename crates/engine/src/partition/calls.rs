@@ -9,8 +9,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::actor::{PartitionActor, PendingRead, Stopping};
 use super::messages::{
-    Answer, Call, CallError, CountsRead, HistoryRead, OverlayRead, PartitionMessage, Resend, StateRead, Stop,
-    Submit, Tick, Wait, WaitFor,
+    Answer, Call, CallError, CountsRead, HistoryRead, OverlayRead, PartitionMessage, PoisonRead, Resend,
+    StateRead, Stop, Submit, Tick, Wait, WaitFor,
 };
 use crate::storage::LoadRequest;
 
@@ -74,6 +74,10 @@ impl PartitionActor {
                 });
                 self.calls.insert(token, pending);
                 self.machine.submit_start(token, *message, fresh_id, reuse);
+            }
+            Call::Release(instance) => {
+                self.calls.insert(token, pending);
+                self.machine.release(token, &instance);
             }
             Call::Purge(instance) => {
                 self.calls.insert(token, pending);
@@ -218,6 +222,15 @@ impl Handler<HistoryRead> for PartitionActor {
                 let _ = read.answer.send(Ok(Vec::new()));
             }
         }
+        self.pump_soon(context);
+    }
+}
+
+impl Handler<PoisonRead> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, read: PoisonRead, context: &mut Context<Self>) {
+        let _ = read.answer.send(Ok(self.machine.poisoned()));
         self.pump_soon(context);
     }
 }

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use steadfast_core::entity::{EntitySession, EntityState, PendingEntityTurn};
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{ParkReason, SessionSource, TurnRequest};
-use steadfast_core::turn::{Session, Turn};
+use steadfast_core::turn::{CrashedTurn, Session, Turn, guarded};
 use steadfast_core::{EntityId, ExecutionId, FailureDetails, InstanceId, TaskMessage};
 use steadfast_store::bridge;
 use tokio::runtime::Handle;
@@ -58,6 +58,8 @@ pub(super) enum TurnOutcome {
     Done(Turn),
     /// It could not be run; its messages come back.
     Parked(Vec<TaskMessage>, ParkReason),
+    /// It crashed; its messages come back.
+    Crashed(CrashedTurn),
     /// It goes on elsewhere; a copy of its messages.
     Outside(Vec<TaskMessage>),
 }
@@ -110,23 +112,33 @@ impl InstanceActor {
         };
         if let SessionSource::Replay { .. } = &request.session {
             let history = bridge::replayed_events(&self.instance, &request.session);
-            let replayed =
+            let replayed = guarded(|| {
                 history.map_err(|error| ParkReason::Damaged(error.to_string())).and_then(|history| {
                     self.trail.replayed(&history);
                     session.replay(&history).map_err(ParkReason::from)
-                });
-            if let Err(reason) = replayed {
-                return Ended::Here(TurnOutcome::Parked(request.batch, reason));
+                })
+            });
+            match replayed {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => return Ended::Here(TurnOutcome::Parked(request.batch, reason)),
+                Err(problem) => {
+                    let crashed = CrashedTurn { batch: request.batch, problem };
+                    return Ended::Here(TurnOutcome::Crashed(crashed));
+                }
             }
         }
         if let Err(unfit) = session.check(&request.batch) {
             return Ended::Here(TurnOutcome::Parked(request.batch, unfit.into()));
         }
         journal::begins(&request);
-        let turn = session.turn(request.batch, request.now);
-        self.trail.turn(&self.instance, &turn);
-        journal::done(&self.instance, &turn);
-        Ended::Here(TurnOutcome::Done(turn))
+        Ended::Here(match session.try_turn(request.batch, request.now, &request.room) {
+            Ok(turn) => {
+                self.trail.turn(&self.instance, &turn);
+                journal::done(&self.instance, &turn);
+                TurnOutcome::Done(turn)
+            }
+            Err(crashed) => TurnOutcome::Crashed(crashed),
+        })
     }
 
     /// Polls the turn once, here. Most entities wait for nothing real, and their turns end at once like any.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::Message;
 use steadfast_core::partition::{
-    Accepted, HistoryPiece, LoadedInstance, Overlay, OverlayCursor, Rejection, Token,
+    Accepted, HistoryPiece, LoadedInstance, Overlay, OverlayCursor, Poison, Rejection, Token,
 };
 use steadfast_core::{
     ActivityId, FailureDetails, IdReuse, InstanceCounts, InstanceFilter, InstanceId, InstanceState,
@@ -50,6 +50,8 @@ pub(crate) enum Call {
     },
     /// Remove an instance that has ended.
     Purge(InstanceId),
+    /// Let an instance whose turns crashed take turns again.
+    Release(InstanceId),
 }
 
 /// What to wait for.
@@ -100,6 +102,13 @@ pub(crate) struct OverlayRead {
 #[rtype(result = "()")]
 pub(crate) struct CountsRead {
     pub(crate) answer: Answer<InstanceCounts>,
+}
+
+/// Reads which instances have crashed in their last turn.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PoisonRead {
+    pub(crate) answer: Answer<Vec<(InstanceId, Poison)>>,
 }
 
 /// From the log writer.

@@ -16,5 +16,5 @@ pub(crate) use dispatcher::Dispatcher;
 pub(crate) use limits::Limits;
 pub(crate) use messages::{
     ActivitiesRead, Answer, Appended, Call, CallError, CountsRead, HistoryRead, Loaded, Materialised,
-    OverlayRead, PartitionMessage, StateRead, Stop, Submit, Tick, Wait, WaitFor,
+    OverlayRead, PartitionMessage, PoisonRead, StateRead, Stop, Submit, Tick, Wait, WaitFor,
 };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix::{AsyncContext, Context, Handler, Message};
 use steadfast_core::log_event;
 use steadfast_core::partition::{Effect, SessionSource, TurnRequest, Work};
+use steadfast_core::turn::CrashedTurn;
 use steadfast_store::{LogRecord, StoreError};
 
 use super::actor::{PartitionActor, PendingRead};
@@ -233,6 +234,10 @@ impl Handler<TurnDone> for PartitionActor {
         match done.outcome {
             TurnOutcome::Done(turn) => self.machine.on_turn(&done.instance, turn),
             TurnOutcome::Outside(batch) => self.machine.on_turn_outside(&done.instance, batch),
+            TurnOutcome::Crashed(CrashedTurn { batch, problem }) => {
+                tracing::error!(instance = %done.instance, problem, "a turn crashed; the instance is tried again later");
+                self.machine.on_crashed(&done.instance, batch, &problem);
+            }
             TurnOutcome::Parked(batch, reason) => {
                 log_event!(OrchestrationAborted, instance = %done.instance, %reason);
                 self.machine.on_parked(&done.instance, batch, reason);

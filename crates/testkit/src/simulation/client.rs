@@ -35,6 +35,7 @@ pub(super) enum Wanted {
     Message(EventKind),
     Signal { operation: Box<EntityOperation>, delay: Option<Duration> },
     Purge,
+    Release,
 }
 
 #[derive(Debug)]
@@ -174,6 +175,10 @@ impl Client {
                 partition.purge(token, &call.instance);
                 return token;
             }
+            Wanted::Release => {
+                partition.release(token, &call.instance);
+                return token;
+            }
             Wanted::Start { started, delay, fresh_id, reuse } => {
                 reuse_id = *reuse;
                 if let Some(delay) = delay {
@@ -210,6 +215,7 @@ impl Client {
         call.answer = Some(match (echo, &call.wanted) {
             (false, _) => answer,
             (true, Wanted::Purge) => Ok(Accepted::Purged),
+            (true, Wanted::Release) => Ok(Accepted::Released),
             (true, _) => Ok(Accepted::Message),
         });
     }

@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use steadfast_core::model::{Register, Registry};
-use steadfast_core::partition::{Partition, PartitionCounts, Token};
+use steadfast_core::partition::{Partition, PartitionCounts, Poison, Token};
 use steadfast_core::{EventKind, HistoryEvent, IdReuse, InstanceId, InstanceState, Payload, Timestamp};
 use steadfast_store::{LogRecord, MemoryStore, Store, bridge};
 
@@ -213,6 +213,11 @@ impl Simulation {
         self.client.plan(instance, Wanted::Purge)
     }
 
+    /// Plans the release of an instance whose turns crashed.
+    pub fn release(&mut self, instance: &str) -> Request {
+        self.client.plan(instance, Wanted::Release)
+    }
+
     /// What is planned from here on waits until everything before is answered.
     pub fn when_answered(&mut self) {
         self.client.begin_phase(Gate::Answered);
@@ -297,6 +302,23 @@ impl Simulation {
     /// What each partition holds in memory.
     pub fn counts(&self) -> Vec<PartitionCounts> {
         self.nodes.iter().map(|node| node.partition.counts()).collect()
+    }
+
+    /// From now on so many of 100 turns crash.
+    pub fn set_crashed_turns(&mut self, percent: u8) {
+        self.options.crashed_turns = percent;
+    }
+
+    /// The instances whose last turn crashed.
+    pub fn poisoned(&self) -> Vec<(InstanceId, Poison)> {
+        self.nodes.iter().flat_map(|node| node.partition.poisoned()).collect()
+    }
+
+    /// Whether everything that the partitions know is durable.
+    pub fn is_durable(&self) -> bool {
+        self.nodes
+            .iter()
+            .all(|node| node.partition.is_settled() && node.handed_in == node.partition.durable())
     }
 
     /// How often each activity call was run, by its idempotency key.

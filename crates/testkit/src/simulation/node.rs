@@ -50,6 +50,8 @@ pub(super) struct Node {
     fresh_ids: Arc<AtomicU64>,
     partition_count: u16,
     causes: Causes,
+    /// An instance has been left alone, so one may have been ended since.
+    pub(super) ended_without_code: bool,
 }
 
 /// Which record had to be durable before which effect, as far as an observer can tell: the record that was open when
@@ -105,6 +107,7 @@ impl Node {
             fresh_ids: Arc::default(),
             partition_count: options.partitions,
             causes,
+            ended_without_code: false,
         })
     }
 
@@ -141,8 +144,9 @@ impl Node {
         request: TurnRequest,
         registry: &Arc<Registry>,
         max_payload_bytes: usize,
+        crashes: bool,
     ) -> Result<(), StoreError> {
-        let TurnRequest { instance, batch, session, now } = request;
+        let TurnRequest { instance, batch, session, now, room } = request;
         assert!(!batch.is_empty(), "{instance} was given an empty batch");
         if let SessionSource::Entity(state) = session {
             self.run_entity(instance, batch, *state, registry, (now, max_payload_bytes));
@@ -164,7 +168,15 @@ impl Node {
             self.touched();
             return Ok(());
         }
-        let turn = resumed.turn(batch, now);
+        if crashes {
+            // The session has done something that nobody knows, and is not used again.
+            let _ = resumed.try_turn(batch.clone(), now, &room);
+            self.sessions.insert(instance.clone(), resumed);
+            self.partition.on_crashed(&instance, batch, "the test lets it crash");
+            self.touched();
+            return Ok(());
+        }
+        let turn = resumed.try_turn(batch, now, &room).expect("the kernel does not panic");
         self.sessions.insert(instance.clone(), resumed);
         self.note_turn(&instance, &turn);
         self.partition.on_turn(&instance, turn);
@@ -271,6 +283,8 @@ impl Node {
                 let (known, number) = (self.causes.sent.get(receiver).copied(), sequence(message));
                 match known {
                     Some(known) if number <= known => None,
+                    // An instance that is ended without its code sends messages without a turn.
+                    _ if self.ended_without_code => None,
                     _ => {
                         self.causes.sent.insert(*receiver, number);
                         // A few messages are made by the partition itself, in no turn: when it refuses a start, or ends
@@ -343,6 +357,7 @@ pub(super) fn partition_options(id: PartitionId, options: &SimulationOptions) ->
         extended_sessions: options.extended_sessions,
         session_idle_timeout: options.session_idle_timeout,
         resident_sessions_max: options.resident_sessions_max,
+        turn_crashes_max: options.turn_crashes_max,
         ..PartitionOptions::new(id, options.partitions)
     }
 }

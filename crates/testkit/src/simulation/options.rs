@@ -42,6 +42,12 @@ pub struct SimulationOptions {
     pub repeated_activities: u8,
     /// Of 100 attempts at activities with a start-to-close timeout, how many take longer than that.
     pub timeouts: u8,
+    /// Of 100 turns, how many crash.
+    pub crashed_turns: u8,
+    /// The only instance whose turns crash; all when absent.
+    pub crashes_of: Option<String>,
+    /// After how many crashed turns in a row an instance is left alone.
+    pub turn_crashes_max: u32,
     /// Of 100 steps, how many let time pass although there is something else to do.
     pub hasty_time: u8,
     /// Compare each partition with one that is recovered from the store whenever nothing is under way.
@@ -67,6 +73,9 @@ impl Default for SimulationOptions {
             lost: 0,
             repeated_activities: 0,
             timeouts: 0,
+            crashed_turns: 0,
+            crashes_of: None,
+            turn_crashes_max: u32::MAX,
             hasty_time: 0,
             compare_with_recovered: false,
             survival: Survival::Synced,

@@ -167,7 +167,10 @@ impl Simulation {
             Step::Turn { node, turn } => {
                 let it = &mut self.nodes[node];
                 let request = it.turns.remove(turn);
-                it.run_turn(request, &self.registry, self.options.max_payload_bytes)
+                let concerned =
+                    self.options.crashes_of.as_deref().is_none_or(|id| id == request.instance.as_str());
+                let crashes = concerned && self.random.chance(self.options.crashed_turns);
+                it.run_turn(request, &self.registry, self.options.max_payload_bytes, crashes)
                     .expect("histories can be read");
             }
             Step::Outside { node, turn } => self.nodes[node].poll_outside(turn),
@@ -210,6 +213,7 @@ impl Simulation {
 
     fn work(&mut self, node: usize) {
         let it = &mut self.nodes[node];
+        it.ended_without_code |= it.partition.poisoned().iter().any(|(_, poison)| poison.parked);
         match it.partition.next_work() {
             Some(Work::Load(instance)) => it.loads.push(instance),
             Some(Work::Turn(request)) => {

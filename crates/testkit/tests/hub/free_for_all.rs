@@ -45,7 +45,8 @@ fn plan(hub: &mut Simulation, random: &mut SplitMix64) {
 
 fn run(seed: u64) {
     let mut random = SplitMix64::new(seed ^ 0xf7ee);
-    let options = SimulationOptions { hasty_time: 3, ..SimulationOptions::rough(seed) };
+    let crashed_turns = [0, 0, 10][random.below(3)];
+    let options = SimulationOptions { hasty_time: 3, crashed_turns, ..SimulationOptions::rough(seed) };
     let partitions = usize::from(options.partitions);
     let mut hub = hub(|_| {}, options);
     plan(&mut hub, &mut random);

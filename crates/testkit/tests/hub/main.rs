@@ -8,6 +8,7 @@ mod free_for_all;
 mod intake;
 mod memory;
 mod messages;
+mod poison;
 mod programs;
 mod recovery;
 mod scenarios;

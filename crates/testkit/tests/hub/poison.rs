@@ -1,0 +1,175 @@
+//! Instances whose turns crash: only they suffer, they are tried again, and what is known of them survives.
+
+use std::time::Duration;
+
+use steadfast_core::OrchestrationStatus;
+use steadfast_core::partition::{Accepted, Rejection};
+use steadfast_testkit::{Simulation, SimulationOptions};
+
+use crate::programs::register_all;
+use crate::scenarios::{SCENARIOS, ends, finish_and_compare, hub, options, seeds};
+
+/// How far an instance has come when it is terminated or replaced, what a client finds under an id, and who is the first
+/// to get a lock, does depend on the time that crashed turns take.
+fn depends_on_time(scenario: &str) -> bool {
+    ["terminate", "purge", "ids that are in use", "owners of locks that end"]
+        .iter()
+        .any(|start| scenario.starts_with(start))
+}
+
+#[test]
+fn turns_that_crash_now_and_then_change_nothing_but_the_time() {
+    for (name, plan) in SCENARIOS {
+        let expected = ends(*plan, options(true));
+        for seed in seeds(6) {
+            let options = SimulationOptions {
+                seed,
+                crashed_turns: 30,
+                compare_with_recovered: seed % 2 == 0,
+                ..options(seed % 2 == 1)
+            };
+            let mut hub = hub(*plan, options);
+            if seed > 3 {
+                hub.run_steps(30 * seed);
+                hub.crash_and_recover();
+            }
+            if depends_on_time(name) {
+                // Nothing is stuck or left over all the same.
+                hub.finish();
+                continue;
+            }
+            finish_and_compare(&mut hub, &expected, &format!("{name}, seed {seed}"));
+        }
+    }
+}
+
+/// A hub in which every turn crashes.
+fn sick(turn_crashes_max: u32) -> Simulation {
+    let options = SimulationOptions { crashed_turns: 100, turn_crashes_max, ..options(true) };
+    let mut hub = Simulation::new(options);
+    register_all(&mut hub);
+    hub
+}
+
+#[test]
+fn an_instance_is_tried_again_after_longer_and_longer_pauses_and_then_left_alone() {
+    let mut hub = sick(4);
+    let began = hub.now();
+    hub.start("three_steps", "bad", &1);
+    hub.run();
+    // One second, two, four; then it is left alone.
+    assert_eq!(hub.now().since(began), Duration::from_secs(7));
+    let poisoned = hub.poisoned();
+    assert_eq!(poisoned.len(), 1);
+    let (instance, poison) = &poisoned[0];
+    assert_eq!((instance.as_str(), poison.crashes, poison.parked), ("bad", 4, true));
+    assert_eq!(poison.problem, "the test lets it crash");
+    assert_eq!(hub.state("bad").unwrap().status, OrchestrationStatus::Pending);
+}
+
+#[test]
+fn crashes_are_counted_over_restarts_and_wherever_the_count_is_kept() {
+    for materialise_every in [0, 1] {
+        let sick =
+            SimulationOptions { crashed_turns: 100, turn_crashes_max: 3, materialise_every, ..options(true) };
+        let mut hub = Simulation::new(sick);
+        register_all(&mut hub);
+        hub.start("three_steps", "bad", &1);
+        let counts = |hub: &Simulation| hub.poisoned().first().map_or(0, |(_, poison)| poison.crashes);
+        let mut seen = 0;
+        while seen < 3 {
+            while counts(&hub) == seen {
+                assert!(hub.run_steps(1), "it is not tried again");
+            }
+            seen += 1;
+            while !hub.is_durable() {
+                assert!(hub.run_steps(1));
+            }
+            hub.crash_and_recover();
+            assert_eq!(counts(&hub), seen);
+        }
+        hub.run();
+        assert!(hub.poisoned()[0].1.parked);
+        // It is left alone in the next process as well.
+        hub.crash_and_recover();
+        hub.run();
+        assert_eq!(counts(&hub), 3);
+    }
+}
+
+#[test]
+fn a_poisoned_instance_goes_on_when_it_is_released() {
+    let mut hub = sick(2);
+    hub.start("three_steps", "bad", &1);
+    hub.run();
+    hub.set_crashed_turns(0);
+    hub.run();
+    assert_eq!(hub.poisoned().len(), 1, "nothing is tried again by itself");
+    let released = hub.release("bad");
+    let nobody = hub.release("nobody");
+    hub.finish();
+    assert_eq!(hub.answer(released), Some(&Ok(Accepted::Released)));
+    assert_eq!(hub.answer(nobody), Some(&Err(Rejection::NotPoisoned)));
+    assert_eq!(hub.state("bad").unwrap().output.unwrap().as_str(), "8");
+    assert!(hub.poisoned().is_empty());
+}
+
+#[test]
+fn a_poisoned_instance_can_be_terminated_with_its_children_and_purged() {
+    for crash in [false, true] {
+        let mut hub = sick(2);
+        hub.set_crashed_turns(0);
+        hub.start("parent_of_patients", "parent", &2);
+        hub.run();
+        hub.set_crashed_turns(100);
+        hub.raise("parent", "whatever", &1);
+        hub.run();
+        assert!(hub.poisoned()[0].1.parked);
+        hub.set_crashed_turns(0);
+        hub.terminate("parent", true);
+        if crash {
+            hub.run_steps(7);
+            hub.crash_and_recover();
+        }
+        hub.run();
+        for instance in ["parent", "parent/0", "parent/1"] {
+            assert_eq!(hub.state(instance).unwrap().status, OrchestrationStatus::Terminated, "{instance}");
+        }
+        assert!(hub.poisoned().is_empty());
+        let purged = hub.purge("parent");
+        hub.finish();
+        assert_eq!(hub.answer(purged), Some(&Ok(Accepted::Purged)));
+    }
+}
+
+#[test]
+fn a_poisoned_instance_that_never_began_can_be_terminated() {
+    let mut hub = sick(2);
+    hub.start("three_steps", "bad", &1);
+    hub.run();
+    hub.terminate("bad", false);
+    hub.finish();
+    assert_eq!(hub.state("bad").unwrap().status, OrchestrationStatus::Terminated);
+    assert!(hub.poisoned().is_empty());
+}
+
+#[test]
+fn an_instance_that_crashes_slows_no_other() {
+    let mut hub = Simulation::new(SimulationOptions {
+        crashed_turns: 100,
+        crashes_of: Some("bad".to_owned()),
+        ..options(true)
+    });
+    register_all(&mut hub);
+    hub.start("three_steps", "bad", &1);
+    hub.when_answered();
+    for n in 0..10 {
+        hub.start("three_steps", &format!("good-{n}"), &1);
+    }
+    let began = hub.now();
+    while (0..10).any(|n| hub.state(&format!("good-{n}")).is_none_or(|state| !state.status.is_terminal())) {
+        assert!(hub.run_steps(1));
+    }
+    assert!(hub.now().since(began) <= Duration::from_secs(1), "{:?}", hub.now().since(began));
+    assert!(!hub.poisoned().is_empty());
+}
