@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use steadfast_core::OrchestrationStatus;
 use steadfast_core::partition::{Accepted, Rejection};
+use steadfast_core::{IdReuse, OnExisting, OrchestrationStatus};
 use steadfast_testkit::{Simulation, SimulationOptions};
 
 use crate::programs::register_all;
@@ -151,6 +151,29 @@ fn a_poisoned_instance_that_never_began_can_be_terminated() {
     hub.finish();
     assert_eq!(hub.state("bad").unwrap().status, OrchestrationStatus::Terminated);
     assert!(hub.poisoned().is_empty());
+}
+
+#[test]
+fn a_start_can_replace_a_poisoned_instance() {
+    for begun in [false, true] {
+        let mut hub = sick(2);
+        if begun {
+            hub.set_crashed_turns(0);
+        }
+        hub.start("patient", "bad", &1);
+        hub.run();
+        hub.set_crashed_turns(100);
+        hub.raise("bad", "whatever", &1);
+        hub.run();
+        assert!(hub.poisoned()[0].1.parked);
+        hub.set_crashed_turns(0);
+        let start = hub.start("three_steps", "bad", &1);
+        hub.reusing(start, IdReuse::default().on_live(OnExisting::Replace));
+        hub.finish();
+        assert_eq!(hub.answer(start), Some(&Ok(Accepted::Message)));
+        assert_eq!(hub.state("bad").unwrap().output.unwrap().as_str(), "8");
+        assert!(hub.poisoned().is_empty());
+    }
 }
 
 #[test]
