@@ -3,13 +3,14 @@
 use smol_str::SmolStr;
 
 use super::entities::entity_message;
-use super::execution::{Execution, is_lock_step};
+use super::execution::Execution;
 use super::hooks;
+use super::ledger::Ledger;
 use super::session::Turn;
-use crate::action::{ActionKind, Completion};
+use crate::action::{ActionKind, Completion, OrchestratorAction};
 use crate::event::{
-    EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance, SubOrchestrationCreated,
-    TraceContext,
+    CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
+    SubOrchestrationCreated, TraceContext,
 };
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::{ExecutionId, InstanceId};
@@ -46,10 +47,20 @@ pub(super) fn emit(
         execution.completion = completion.take();
     }
     if !execution.suspended {
-        emit_actions(instance, execution, now, turn);
+        let mut context = execution.context.borrow_mut();
+        for action in context.actions.drain(..) {
+            emit_action(instance, &execution.started, &mut execution.ledger, action, now, turn);
+        }
     }
     if let Some(completion) = completion {
-        emit_completion(instance, execution, completion, now, turn);
+        let mut context = execution.context.borrow_mut();
+        let event_id = context.next_id;
+        context.next_id += 1;
+        let unconsumed = || context.inbox.take_unconsumed();
+        let ending = Ending { instance, started: &execution.started, event_id, now };
+        ending.emit(&mut execution.ledger, completion, unconsumed, turn);
+        drop(context);
+        execution.ended = true;
     }
     let mut context = execution.context.borrow_mut();
     turn.cancelled_timers = context.take_cancelled_timers();
@@ -59,33 +70,31 @@ pub(super) fn emit(
     turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorCompleted));
 }
 
-fn emit_actions(instance: &InstanceId, execution: &mut Execution, now: Timestamp, turn: &mut Turn) {
-    let mut context = execution.context.borrow_mut();
-    for action in context.actions.drain(..) {
-        let Some(kind) = action.kind.scheduled_event() else { continue };
-        if is_lock_step(&kind) {
-            execution.locks.get_or_insert_default().note(&kind);
+/// Turns one action into the event that records it, and into what it sends.
+pub(super) fn emit_action(
+    instance: &InstanceId,
+    started: &ExecutionStarted,
+    ledger: &mut Ledger,
+    action: OrchestratorAction,
+    now: Timestamp,
+    turn: &mut Turn,
+) {
+    let Some(kind) = action.kind.scheduled_event() else { return };
+    let event = HistoryEvent { event_id: action.id, timestamp: now, kind };
+    ledger.note_action(&event);
+    turn.events.push(event);
+    match action.kind {
+        ActionKind::CreateSubOrchestration(created) => {
+            turn.messages.push(start_child(instance, started, action.id, *created, now));
         }
-        turn.events.push(HistoryEvent { event_id: action.id, timestamp: now, kind });
-        match action.kind {
-            ActionKind::CreateSubOrchestration(created) => {
-                if !created.detached {
-                    execution.children.insert(action.id, created.instance.clone());
-                }
-                turn.messages.push(start_child(instance, &execution.started, action.id, *created, now));
-            }
-            ActionKind::SendEvent { instance, name, input } => {
-                let (parent, id) = (execution.started.trace.as_deref(), execution.started.execution);
-                let trace = parent.map(|trace| Box::new(trace.child(id, "event", action.id)));
-                let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace });
-                turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
-            }
-            ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
-            for_entity => {
-                let execution = execution.started.execution;
-                turn.messages.extend(entity_message(for_entity, instance, execution, now));
-            }
+        ActionKind::SendEvent { instance, name, input } => {
+            let (parent, id) = (started.trace.as_deref(), started.execution);
+            let trace = parent.map(|trace| Box::new(trace.child(id, "event", action.id)));
+            let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace });
+            turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
         }
+        ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
+        for_entity => turn.messages.extend(entity_message(for_entity, instance, started.execution, now)),
     }
 }
 
@@ -122,65 +131,67 @@ pub(crate) fn child_start(
     ExecutionStarted { parent, tags, trace: created.trace, version_inherited, ..start }
 }
 
-fn emit_completion(
-    instance: &InstanceId,
-    execution: &mut Execution,
-    completion: Completion,
-    now: Timestamp,
-    turn: &mut Turn,
-) {
-    let event_id = {
-        let mut context = execution.context.borrow_mut();
-        context.next_id += 1;
-        context.next_id - 1
-    };
-    let started = execution.started.clone();
-    if let Some(locks) = &mut execution.locks {
-        turn.messages.extend(locks.free_all(instance, started.execution, now));
-    }
-    let (status, output, failure, outcome) = match completion {
-        Completion::Completed(output) => {
-            (OrchestrationStatus::Completed, Some(output.clone()), None, Ok(output))
-        }
-        Completion::Failed(failure) => {
-            (OrchestrationStatus::Failed, None, Some(failure.clone()), Err(failure))
-        }
-        Completion::Terminated(reason) => {
-            terminate_children(execution, &reason, now, turn);
-            let failure = Box::new(FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable());
-            (OrchestrationStatus::Terminated, None, None, Err(failure))
-        }
-        Completion::ContinueAsNew { input, version, preserve_events, new_trace } => {
-            let mut next = next_execution(execution, input.clone(), version, preserve_events);
-            if new_trace && next.trace.is_some() {
-                next.trace = Some(Box::new(TraceContext::root_of(next.execution)));
-            }
-            let id = next.execution;
-            let start = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next)));
-            let forwarded = std::mem::take(&mut execution.forwarded);
-            let events = std::iter::once(start).chain(forwarded);
-            turn.messages.extend(events.map(|event| to_self(instance, id, event)));
-            turn.events.push(HistoryEvent {
-                event_id,
-                timestamp: now,
-                kind: EventKind::ContinueAsNew { input },
-            });
-            execution.ended = true;
-            return;
-        }
-    };
-    turn.messages.extend(started.parent.as_ref().map(|parent| to_parent(parent, now, outcome)));
-    let kind = EventKind::ExecutionCompleted { status, output, failure };
-    turn.events.push(HistoryEvent { event_id, timestamp: now, kind });
-    execution.ended = true;
+/// An execution that ends in a turn.
+pub(super) struct Ending<'a> {
+    pub(super) instance: &'a InstanceId,
+    pub(super) started: &'a ExecutionStarted,
+    /// The number of the event that records the end.
+    pub(super) event_id: i32,
+    pub(super) now: Timestamp,
 }
 
-fn terminate_children(execution: &mut Execution, reason: &SmolStr, now: Timestamp, turn: &mut Turn) {
-    if !execution.terminated_recursively {
-        return;
+impl Ending<'_> {
+    /// Records the end, and tells whom it concerns. `unconsumed` gives the external events that may go along to the next
+    /// execution.
+    pub(super) fn emit(
+        &self,
+        ledger: &mut Ledger,
+        completion: Completion,
+        unconsumed: impl FnOnce() -> Vec<CarriedEvent>,
+        turn: &mut Turn,
+    ) {
+        let Self { instance, started, event_id, now } = *self;
+        if let Some(locks) = ledger.locks_mut() {
+            turn.messages.extend(locks.free_all(instance, started.execution, now));
+        }
+        let (status, output, failure, outcome) = match completion {
+            Completion::Completed(output) => {
+                (OrchestrationStatus::Completed, Some(output.clone()), None, Ok(output))
+            }
+            Completion::Failed(failure) => {
+                (OrchestrationStatus::Failed, None, Some(failure.clone()), Err(failure))
+            }
+            Completion::Terminated(reason) => {
+                if ledger.terminated_recursively {
+                    let children = std::mem::take(&mut ledger.children).into_values();
+                    turn.messages.extend(children.map(|child| terminated_child(&child, &reason, now)));
+                }
+                let failure = FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable();
+                (OrchestrationStatus::Terminated, None, None, Err(Box::new(failure)))
+            }
+            Completion::ContinueAsNew { input, version, preserve_events, new_trace } => {
+                let unconsumed = unconsumed();
+                let mut next = next_execution(started, ledger.created_at, input.clone(), version);
+                if preserve_events {
+                    next.carried_events = unconsumed;
+                }
+                if new_trace && next.trace.is_some() {
+                    next.trace = Some(Box::new(TraceContext::root_of(next.execution)));
+                }
+                let id = next.execution;
+                let start = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next)));
+                let forwarded = std::mem::take(&mut ledger.forwarded);
+                let events = std::iter::once(start).chain(forwarded);
+                turn.messages.extend(events.map(|event| to_self(instance, id, event)));
+                let kind = EventKind::ContinueAsNew { input };
+                turn.events.push(HistoryEvent { event_id, timestamp: now, kind });
+                return;
+            }
+        };
+        turn.messages.extend(started.parent.as_ref().map(|parent| to_parent(parent, now, outcome)));
+        let kind = EventKind::ExecutionCompleted { status, output, failure };
+        turn.events.push(HistoryEvent { event_id, timestamp: now, kind });
     }
-    let children = std::mem::take(&mut execution.children).into_values();
-    turn.messages.extend(children.map(|child| terminated_child(&child, reason, now)));
 }
 
 /// Terminates a child with all of its own.
@@ -203,13 +214,11 @@ pub(crate) fn refuse_start(
 }
 
 fn next_execution(
-    execution: &Execution,
+    started: &ExecutionStarted,
+    created_at: Timestamp,
     input: Payload,
     version: Option<SmolStr>,
-    preserve_events: bool,
 ) -> ExecutionStarted {
-    let unconsumed = execution.context.borrow_mut().inbox.take_unconsumed();
-    let started = &execution.started;
     ExecutionStarted {
         name: started.name.clone(),
         version: version.unwrap_or_else(|| started.version.clone()),
@@ -219,11 +228,11 @@ fn next_execution(
         tags: started.tags.clone(),
         scheduled_start: None,
         generation: started.generation.saturating_add(1),
-        carried_events: if preserve_events { unconsumed } else { Vec::new() },
+        carried_events: Vec::new(),
         trace: started.trace.clone(),
         version_inherited: false,
         incarnation: started.incarnation,
-        created_at: Some(execution.created_at),
+        created_at: Some(created_at),
         predecessors: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 //! go through the same [`Execution::feed`].
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use smol_str::SmolStr;
 
-use super::entities::RequestedLocks;
+use super::ledger::Ledger;
 use super::nondeterminism::NonDeterminism;
 use super::waker::TurnWaker;
 use crate::action::Completion;
@@ -25,11 +25,6 @@ use crate::time::Timestamp;
 
 /// After this many polls in a row that only woke themselves, the code is taken to wait for something not durable.
 const SELF_WAKES_MAX: u32 = 10_000;
-
-/// Whether an event tells of locks that are asked for or given back.
-pub(super) fn is_lock_step(kind: &EventKind) -> bool {
-    matches!(kind, EventKind::EntityLockRequested(_) | EventKind::EntityUnlockSent(_))
-}
 
 pub(super) struct Execution {
     pub(super) started: Rc<ExecutionStarted>,
@@ -46,15 +41,7 @@ pub(super) struct Execution {
     pub(super) disagreed: bool,
     /// Its end is in the history.
     pub(super) ended: bool,
-    /// Sub-orchestrations that are awaited and have not ended.
-    pub(super) children: BTreeMap<i32, InstanceId>,
-    pub(super) terminated_recursively: bool,
-    /// Entities' locks that the history says it has asked for.
-    pub(super) locks: Option<Box<RequestedLocks>>,
-    /// When the instance was created.
-    pub(super) created_at: Timestamp,
-    /// Suspensions and resumptions that arrived after the code continued as new: they are for the next execution.
-    pub(super) forwarded: Vec<HistoryEvent>,
+    pub(super) ledger: Ledger,
     /// How many of the middleware let the turn under way pass.
     pub(super) middleware_passed: usize,
     /// No turn of it has ended yet.
@@ -76,7 +63,7 @@ impl Execution {
         let context = ContextState::new(instance, started.clone(), converter, max_payload_bytes);
         let waker = Arc::new(TurnWaker::default());
         Self {
-            created_at: started.created_at.unwrap_or(started_at),
+            ledger: Ledger::new(started.created_at.unwrap_or(started_at)),
             started,
             context: Rc::new(RefCell::new(context)),
             code,
@@ -88,10 +75,6 @@ impl Execution {
             completion: None,
             disagreed: false,
             ended: false,
-            children: BTreeMap::new(),
-            terminated_recursively: false,
-            locks: None,
-            forwarded: Vec::new(),
             middleware_passed: 0,
             first_turn: false,
             max_payload_bytes,
@@ -170,7 +153,7 @@ impl Execution {
         };
         if !ended_before {
             self.completion = Some(Completion::Terminated(reason));
-            self.terminated_recursively = recurse;
+            self.ledger.terminated_recursively = recurse;
             self.drop_future();
         }
     }
@@ -210,14 +193,7 @@ impl Execution {
             EventKind::ExecutionSuspended { .. } => self.suspended = true,
             EventKind::ExecutionResumed { .. } => self.suspended = false,
             EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. } => self.ended = true,
-            kind => self.note_locks(kind),
-        }
-    }
-
-    /// Locks follow from the history, also where the code disagrees with it.
-    fn note_locks(&mut self, kind: &EventKind) {
-        if is_lock_step(kind) {
-            self.locks.get_or_insert_default().note(kind);
+            kind => self.ledger.note_locks(kind),
         }
     }
 
@@ -257,11 +233,11 @@ impl Execution {
                 (*task_scheduled_id, OpenKind::Activity, Err((**failure).clone()))
             }
             EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, result } => {
-                self.children.remove(task_scheduled_id);
+                self.ledger.note_answer(&event.kind);
                 (*task_scheduled_id, OpenKind::SubOrchestration, Ok(result.clone()))
             }
             EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, failure } => {
-                self.children.remove(task_scheduled_id);
+                self.ledger.note_answer(&event.kind);
                 (*task_scheduled_id, OpenKind::SubOrchestration, Err((**failure).clone()))
             }
             EventKind::TimerFired { timer_id, .. } => (*timer_id, OpenKind::Timer, Ok(Payload::null())),
@@ -308,12 +284,7 @@ impl Execution {
         NonDeterminism::check(event, context.actions.front())?;
         context.actions.pop_front();
         drop(context);
-        self.note_locks(&event.kind);
-        if let EventKind::SubOrchestrationInstanceCreated(created) = &event.kind
-            && !created.detached
-        {
-            self.children.insert(event.event_id, created.instance.clone());
-        }
+        self.ledger.note_action(event);
         Ok(())
     }
 

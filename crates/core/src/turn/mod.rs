@@ -5,6 +5,7 @@ mod entities;
 mod execution;
 mod guarded;
 mod hooks;
+mod ledger;
 mod nondeterminism;
 mod session;
 mod waker;

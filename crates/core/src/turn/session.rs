@@ -305,7 +305,7 @@ impl Session {
                     execution.context.borrow_mut().inbox.push(carried);
                 }
                 EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. } if continues => {
-                    execution.forwarded.push(event);
+                    execution.ledger.forwarded.push(event);
                 }
                 _ => turn.discarded += 1,
             }
