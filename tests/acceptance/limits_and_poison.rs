@@ -8,9 +8,9 @@ use futures_util::future::join_all;
 use steadfast::failure::kinds;
 use steadfast::store::MemoryStore;
 use steadfast::{
-    ActivityContext, ActivityName, Client, ClientError, Error, HubBuilder, HubOptions, OrchestrationContext,
-    OrchestrationDefinition, OrchestrationName, OrchestrationStatus, Poison, Timestamp, activity,
-    orchestration,
+    ActivityContext, ActivityName, Client, ClientError, EntityCall, EntityContext, EntityDefinition,
+    EntityId, Error, HubBuilder, HubOptions, OrchestrationContext, OrchestrationDefinition,
+    OrchestrationName, OrchestrationStatus, Poison, Timestamp, activity, entity, orchestration,
 };
 use steadfast_testkit::VirtualClock;
 
@@ -296,4 +296,90 @@ async fn an_instance_whose_code_is_not_registered_can_be_terminated() {
     let history = client.history("orphan").await.unwrap();
     steadfast_testkit::check_history(&history).unwrap();
     stop(hub).await;
+}
+
+/// A panic that panics when it is thrown away, again and again: user code that gets past all guards but the last.
+struct Bombs(u32);
+
+impl Drop for Bombs {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            std::panic::panic_any(Bombs(self.0 - 1));
+        }
+    }
+}
+
+/// Counts what it is asked for, and crashes its turn as long as it is armed: at once, or after it has waited.
+fn fragile(armed: &Arc<AtomicBool>) -> EntityDefinition<u32> {
+    let (at_once, later) = (armed.clone(), armed.clone());
+    entity::<u32>("fragile")
+        .operation("count", move |count: &mut u32, ctx: &EntityContext, (): ()| {
+            *count += 1;
+            if ctx.id().key() == "bad" && at_once.load(Ordering::SeqCst) {
+                std::panic::panic_any(Bombs(5));
+            }
+            Ok::<_, Error>(*count)
+        })
+        .operation_async("count_slowly", move |count: &mut u32, ctx: &EntityContext, (): ()| {
+            let armed = later.clone();
+            Box::pin(async move {
+                *count += 1;
+                tokio::task::yield_now().await;
+                if ctx.id().key() == "bad" && armed.load(Ordering::SeqCst) {
+                    std::panic::panic_any(Bombs(5));
+                }
+                Ok::<_, Error>(*count)
+            })
+        })
+}
+
+const ASK: OrchestrationName<(String, String), u32> = OrchestrationName::new("ask");
+
+fn ask() -> OrchestrationDefinition<(String, String), u32> {
+    orchestration("ask", |ctx: OrchestrationContext, (key, operation): (String, String)| async move {
+        let entity = EntityId::new("fragile", key)?;
+        Ok::<_, Error>(ctx.call_entity(EntityCall::<u32>::new(&entity, operation, &())).await?)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_whose_turns_crash_concerns_no_other_and_goes_on_when_it_is_released() {
+    for operation in ["count", "count_slowly"] {
+        let (store, clock, armed) =
+            (MemoryStore::new(1), VirtualClock::default(), Arc::new(AtomicBool::new(true)));
+        let start = || builder(&store, &clock, &armed).register(fragile(&armed)).register(ask()).start();
+        let hub = start().await.unwrap();
+        let client = hub.client();
+        let asked = |key: &str| (key.to_owned(), operation.to_owned());
+        client.start_with(ASK, asked("bad"), with_id("waits")).await.unwrap();
+        let first = crashes(&client, "@fragile@bad", 1).await;
+        assert!(!first.parked, "{first:?}");
+        // The neighbours in the same partition go on without a rebuild, which would answer calls with an error.
+        for n in 1..=20 {
+            let run = client.start(ASK, asked("good")).await.unwrap();
+            assert_eq!(soon("the result", run.result()).await.unwrap(), n);
+        }
+        assert_eq!(poison_of(&client, "@fragile@bad").await.unwrap().crashes, 1);
+        for crash in 2..=3 {
+            clock.advance(Duration::from_secs(10));
+            assert_eq!(crashes(&client, "@fragile@bad", crash).await.parked, crash == 3);
+        }
+        // What it is asked for while it is left alone waits, over a restart as well.
+        let bad = EntityId::new("fragile", "bad").unwrap();
+        client.signal_entity(EntityCall::<u32>::new(&bad, "count", &())).await.unwrap();
+        drop(hub);
+        let hub = start().await.unwrap();
+        let client = hub.client();
+        clock.advance(Duration::from_secs(1_000_000));
+        assert_eq!(poison_of(&client, "@fragile@bad").await.unwrap().crashes, 3);
+        assert_eq!(client.entity_state::<u32>(&bad).await.unwrap(), None);
+        armed.store(false, Ordering::SeqCst);
+        client.release("@fragile@bad").await.unwrap();
+        assert_eq!(end_of(&client, "waits").await.output.unwrap().as_str(), "1");
+        let run = client.start(ASK, asked("bad")).await.unwrap();
+        assert_eq!(soon("the result", run.result()).await.unwrap(), 3);
+        assert_eq!(poison_of(&client, "@fragile@bad").await, None);
+        assert!(matches!(client.release("@fragile@bad").await, Err(ClientError::NotPoisoned { .. })));
+        stop(hub).await;
+    }
 }

@@ -15,7 +15,7 @@ use crate::model::{
     BatchFuture, BatchOperation, EntityAction, EntityBatch, EntityBatchResult, FreshIds, Registry,
 };
 use crate::time::Timestamp;
-use crate::turn::Turn;
+use crate::turn::{CrashedTurn, Turn, guarded};
 
 /// What an entity is from now on: the part of a [`Turn`] that entities have instead of events.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,14 +35,17 @@ pub struct EntitySession {
 }
 
 /// A turn that has begun; a future, because an entity's code may wait for something real. Most are ready at their first
-/// poll. One that is dropped has changed nothing.
+/// poll. One that is dropped has changed nothing, and neither has one that crashed: it gives its messages back.
 #[must_use = "a turn that is not polled to its end changes nothing"]
 pub struct PendingEntityTurn {
+    registry: Arc<Registry>,
     messages: Vec<TaskMessage>,
     state: EntityState,
     entity: EntityId,
     now: Timestamp,
     fresh_ids: FreshIds,
+    /// What the code gets at the first poll.
+    batch: Option<EntityBatch>,
     code: Option<BatchFuture>,
 }
 
@@ -60,31 +63,36 @@ impl EntitySession {
     /// Begins a turn over a batch of messages. No code is run before the first poll.
     pub fn begin(&self, batch: Vec<TaskMessage>, state: EntityState, now: Timestamp) -> PendingEntityTurn {
         let operations: Vec<_> = batch.iter().filter_map(requested_operation).collect();
-        let code = (!operations.is_empty()).then(|| {
-            let batch = EntityBatch {
-                entity: self.entity.clone(),
-                state: state.state.clone(),
-                operations,
-                now,
-                max_payload_bytes: self.max_payload_bytes,
-                fresh_ids: self.fresh_ids.clone(),
-            };
-            self.run(batch)
+        let operations = (!operations.is_empty()).then(|| EntityBatch {
+            entity: self.entity.clone(),
+            state: state.state.clone(),
+            operations,
+            now,
+            max_payload_bytes: self.max_payload_bytes,
+            fresh_ids: self.fresh_ids.clone(),
         });
-        let (entity, fresh_ids) = (self.entity.clone(), self.fresh_ids.clone());
-        PendingEntityTurn { messages: batch, state, entity, now, fresh_ids, code }
+        PendingEntityTurn {
+            registry: self.registry.clone(),
+            messages: batch,
+            state,
+            entity: self.entity.clone(),
+            now,
+            fresh_ids: self.fresh_ids.clone(),
+            batch: operations,
+            code: None,
+        }
     }
+}
 
-    fn run(&self, batch: EntityBatch) -> BatchFuture {
-        let Some(code) = self.registry.find_entity(self.entity.name()) else {
-            let problem = format!("no entity is registered as '{}'", self.entity.name());
-            let failure = FailureDetails::new(kinds::ENTITY_NOT_REGISTERED, problem).non_retriable();
-            let results = batch.operations.iter().map(|_| Err(failure.clone())).collect();
-            let unchanged = EntityBatchResult { results, actions: Vec::new(), state: batch.state };
-            return Box::pin(std::future::ready(unchanged));
-        };
-        code(batch)
-    }
+fn start(registry: &Registry, batch: EntityBatch) -> BatchFuture {
+    let Some(code) = registry.find_entity(batch.entity.name()) else {
+        let problem = format!("no entity is registered as '{}'", batch.entity.name());
+        let failure = FailureDetails::new(kinds::ENTITY_NOT_REGISTERED, problem).non_retriable();
+        let results = batch.operations.iter().map(|_| Err(failure.clone())).collect();
+        let unchanged = EntityBatchResult { results, actions: Vec::new(), state: batch.state };
+        return Box::pin(std::future::ready(unchanged));
+    };
+    code(batch)
 }
 
 fn requested_operation(message: &TaskMessage) -> Option<BatchOperation> {
@@ -110,28 +118,43 @@ impl PendingEntityTurn {
 }
 
 impl Future for PendingEntityTurn {
-    type Output = Turn;
+    type Output = Result<Turn, CrashedTurn>;
 
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Turn> {
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let result = match &mut this.code {
-            None => None,
-            Some(code) => match catch_unwind(AssertUnwindSafe(|| code.as_mut().poll(task))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(result)) => Some(Ok(result)),
-                Err(panic) => Some(Err(FailureDetails::from_panic(&*panic))),
-            },
+        let problem = match guarded(|| this.step(task)) {
+            Ok(turn) => return turn.map(Ok),
+            Err(problem) => problem,
         };
-        this.code = None;
-        Poll::Ready(this.finish(result))
+        // What is left of the code may crash as well when it is thrown away.
+        let _ = guarded(|| this.code = None);
+        Poll::Ready(Err(CrashedTurn { batch: std::mem::take(&mut this.messages), problem }))
     }
 }
 
 impl PendingEntityTurn {
+    fn step(&mut self, task: &mut Context<'_>) -> Poll<Turn> {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(batch) = self.batch.take() {
+                self.code = Some(start(&self.registry, batch));
+            }
+            self.code.as_mut().map(|code| code.as_mut().poll(task))
+        }));
+        let result = match polled {
+            Ok(None) => None,
+            Ok(Some(Poll::Pending)) => return Poll::Pending,
+            Ok(Some(Poll::Ready(result))) => Some(Ok(result)),
+            Err(panic) => Some(Err(FailureDetails::from_panic(&*panic))),
+        };
+        self.code = None;
+        Poll::Ready(self.finish(result))
+    }
+
+    /// What the code left becomes a turn. The messages stay whole, should they have to be given back.
     fn finish(&mut self, result: Option<Result<EntityBatchResult, FailureDetails>>) -> Turn {
         let mut turn = Turn::default();
         let mut state = std::mem::take(&mut self.state);
-        let messages = std::mem::take(&mut self.messages);
+        let messages = &self.messages;
         if let Some(result) = result {
             let (results, actions, missing) = match result {
                 Ok(result) => {
@@ -142,7 +165,7 @@ impl PendingEntityTurn {
                 Err(panic) => (Vec::new(), Vec::new(), panic),
             };
             let mut results = results.into_iter();
-            for message in &messages {
+            for message in messages {
                 self.answer(message, || results.next().unwrap_or_else(|| Err(missing.clone())), &mut turn);
             }
             for action in actions {
@@ -151,15 +174,15 @@ impl PendingEntityTurn {
         }
         let unlocked: Vec<_> = messages.iter().filter_map(unlock_of).cloned().collect();
         for message in messages {
-            match message.event.kind {
+            match &message.event.kind {
                 EventKind::EntityLockRequested(request) => {
-                    self.lock(*request, &unlocked, &mut state, &mut turn)
+                    self.lock((**request).clone(), &unlocked, &mut state, &mut turn);
                 }
                 EventKind::EntityUnlockSent(unlock) => {
-                    if state.lock.as_ref().is_some_and(|lock| lock.is_freed_by(&unlock)) {
+                    if state.lock.as_ref().is_some_and(|lock| lock.is_freed_by(unlock)) {
                         state.lock = None;
                     }
-                    self.pass_on(*unlock, &mut turn);
+                    self.pass_on(unlock, &mut turn);
                 }
                 _ => {}
             }
@@ -226,9 +249,9 @@ impl PendingEntityTurn {
     }
 
     /// An unlock that follows a request goes on to where the request went on.
-    fn pass_on(&self, mut unlock: EntityUnlock, turn: &mut Turn) {
-        if !unlock.then.is_empty() {
-            let next = unlock.then.remove(0);
+    fn pass_on(&self, unlock: &EntityUnlock, turn: &mut Turn) {
+        if let Some((next, then)) = unlock.then.split_first() {
+            let unlock = EntityUnlock { then: then.to_vec(), ..unlock.clone() };
             let kind = EventKind::EntityUnlockSent(Box::new(unlock));
             turn.messages.push(self.message(next.instance_id(), None, kind));
         }

@@ -25,14 +25,22 @@ impl Partition {
 
     /// Nobody will report the result of a turn that went on outside: its messages wait for the next turn.
     pub fn on_turn_abandoned(&mut self, instance: &InstanceId) {
-        let Some(entry) = self.entries.get_mut(instance).filter(|entry| entry.outside) else { return };
+        if self.end_outside(instance) {
+            self.evict(instance);
+            self.mark_ready(instance);
+        }
+    }
+
+    /// The turn outside has no result; its messages are in the queue like any others again. False if there is no such
+    /// turn.
+    pub(super) fn end_outside(&mut self, instance: &InstanceId) -> bool {
+        let Some(entry) = self.entries.get_mut(instance).filter(|entry| entry.outside) else { return false };
         entry.outside = false;
         entry.passed_over = 0;
         entry.session = SessionPhase::Idle;
         entry.queue.iter_mut().for_each(|queued| queued.outside = false);
         self.outside -= 1;
-        self.evict(instance);
-        self.mark_ready(instance);
+        true
     }
 
     /// How many turns go on outside.
@@ -49,6 +57,10 @@ impl Partition {
         outside: bool,
     ) {
         let Some(entry) = self.entries.get_mut(instance) else { return };
+        if !outside {
+            // They are looked at again.
+            entry.passed_over = 0;
+        }
         for ((sequence, logged, stored), message) in running.items.into_iter().zip(batch).rev() {
             let queued = Queued { sequence, logged, stored, unverified: None, outside, message };
             let Err(place) = entry.queue.binary_search_by_key(&sequence, |queued| queued.sequence) else {

@@ -75,11 +75,14 @@ impl Poisoned {
 }
 
 impl Partition {
-    /// A turn crashed. Its messages go back to the front of the queue, and the instance is tried again later, each time
-    /// after a longer pause, until it has crashed too often. The session is not used again.
+    /// A turn crashed. Its messages go back to the front of the queue, where those of a turn that went on outside are
+    /// already, and the instance is tried again later, each time after a longer pause, until it has crashed too often.
+    /// The session is not used again.
     pub fn on_crashed(&mut self, instance: &InstanceId, batch: Vec<TaskMessage>, problem: &str) {
-        let Some(running) = self.end_running(instance) else { return };
-        self.put_back(instance, batch, running, false);
+        if !self.end_outside(instance) {
+            let Some(running) = self.end_running(instance) else { return };
+            self.put_back(instance, batch, running, false);
+        }
         let crashes = self.poisoned.known.get(instance).map_or(0, |poison| poison.crashes).saturating_add(1);
         let parked = crashes >= self.options.turn_crashes_max;
         let poison = Poison { crashes, problem: problem.to_owned(), at: self.now, parked };

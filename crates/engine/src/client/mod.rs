@@ -19,8 +19,8 @@ use steadfast_core::failure::bounded_reason;
 use steadfast_core::model::{Converter, OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, InstanceState, Origin,
-    Payload, TaskMessage, Timestamp, TraceContext, check_tags, log_event,
+    EntityId, EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, InstanceState,
+    Origin, Payload, TaskMessage, Timestamp, TraceContext, check_tags, log_event,
 };
 use steadfast_store::Store;
 use tokio::sync::oneshot;
@@ -204,12 +204,16 @@ impl Client {
         self.send(instance, EventKind::ExecutionResumed { reason: bounded_reason(reason) }).await
     }
 
-    /// Lets an instance whose turns crashed take turns again, as if they never had: after the cause is mended, or to try.
+    /// Lets an instance, or an entity (`@name@key`), whose turns crashed take turns again, as if they never had: after the
+    /// cause is mended, or to try.
     ///
     /// # Errors
     /// [`ClientError::NotPoisoned`] when none of its turns has crashed since it last went on.
     pub async fn release(&self, instance: &str) -> Result<(), ClientError> {
-        let instance = InstanceId::parse(instance)?;
+        let instance = match instance.starts_with('@') {
+            true => EntityId::parse(instance)?.instance_id().clone(),
+            false => InstanceId::parse(instance)?,
+        };
         self.call(&instance, Call::Release(instance.clone())).await.map(|_: Accepted| ())
     }
 

@@ -1,12 +1,12 @@
 //! The instance actor: one resident instance, its session, and nothing else.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
-use futures_util::FutureExt;
 use steadfast_core::entity::{EntitySession, EntityState, PendingEntityTurn};
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{ParkReason, SessionSource, TurnRequest};
@@ -58,10 +58,19 @@ pub(super) enum TurnOutcome {
     Done(Turn),
     /// It could not be run; its messages come back.
     Parked(Vec<TaskMessage>, ParkReason),
-    /// It crashed; its messages come back.
+    /// It crashed; its messages come back, unless it went on elsewhere: then they are in the queue already.
     Crashed(CrashedTurn),
     /// It goes on elsewhere; a copy of its messages.
     Outside(Vec<TaskMessage>),
+}
+
+impl From<Result<Turn, CrashedTurn>> for TurnOutcome {
+    fn from(ended: Result<Turn, CrashedTurn>) -> Self {
+        match ended {
+            Ok(turn) => Self::Done(turn),
+            Err(crashed) => Self::Crashed(crashed),
+        }
+    }
 }
 
 impl Actor for InstanceActor {
@@ -83,7 +92,10 @@ impl Handler<RunTurn> for InstanceActor {
         match catch_unwind(AssertUnwindSafe(|| self.run(request))) {
             Ok(Ended::Here(outcome)) => self.partition.do_send(TurnDone { instance, outcome }),
             Ok(Ended::NotYet(turn)) => self.go_on_outside(turn),
-            Err(panic) => self.partition.do_send(panicked(&instance, &*panic)),
+            Err(panic) => {
+                let problem = format!("{instance}: {}", FailureDetails::from_panic(&*panic));
+                self.partition.do_send(TurnPanicked(problem));
+            }
         }
     }
 }
@@ -91,10 +103,6 @@ impl Handler<RunTurn> for InstanceActor {
 enum Ended {
     Here(TurnOutcome),
     NotYet(Pin<Box<PendingEntityTurn>>),
-}
-
-fn panicked(instance: &InstanceId, panic: &(dyn std::any::Any + Send)) -> TurnPanicked {
-    TurnPanicked(format!("{instance}: {}", FailureDetails::from_panic(panic)))
 }
 
 impl InstanceActor {
@@ -146,7 +154,7 @@ impl InstanceActor {
         // Sockets and timers of the entity's code belong to the program's runtime, not to this thread's.
         let _entered = self.runtime.enter();
         match turn.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(turn) => Ended::Here(TurnOutcome::Done(turn)),
+            Poll::Ready(ended) => Ended::Here(ended.into()),
             Poll::Pending => Ended::NotYet(turn),
         }
     }
@@ -158,11 +166,9 @@ impl InstanceActor {
         let outcome = TurnOutcome::Outside(turn.messages().to_vec());
         partition.do_send(TurnDone { instance: instance.clone(), outcome });
         self.runtime.spawn(async move {
+            let outcome = turn.await.into();
             // An entity has one turn at a time, so this is bounded by the number of entities.
-            match AssertUnwindSafe(turn).catch_unwind().await {
-                Ok(turn) => partition.do_send(TurnDone { instance, outcome: TurnOutcome::Done(turn) }),
-                Err(panic) => partition.do_send(panicked(&instance, &*panic)),
-            }
+            partition.do_send(TurnDone { instance, outcome });
         });
     }
 }

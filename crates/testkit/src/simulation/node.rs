@@ -149,7 +149,8 @@ impl Node {
         let TurnRequest { instance, batch, session, now, room } = request;
         assert!(!batch.is_empty(), "{instance} was given an empty batch");
         if let SessionSource::Entity(state) = session {
-            self.run_entity(instance, batch, *state, registry, (now, max_payload_bytes));
+            let turn = self.begin_entity(&instance, batch, *state, registry, (now, max_payload_bytes));
+            self.poll_entity(instance, turn, true, crashes);
             return Ok(());
         }
         let mut resumed = match &session {
@@ -184,20 +185,20 @@ impl Node {
         Ok(())
     }
 
-    fn run_entity(
+    fn begin_entity(
         &mut self,
-        instance: InstanceId,
+        instance: &InstanceId,
         batch: Vec<TaskMessage>,
         state: EntityState,
         registry: &Arc<Registry>,
         (now, max_payload_bytes): (Timestamp, usize),
-    ) {
+    ) -> PendingEntityTurn {
         assert!(
-            !self.outside.iter().any(|(other, _)| *other == instance),
+            !self.outside.iter().any(|(other, _)| other == instance),
             "two turns of {instance} at a time"
         );
         self.entities.insert(instance.clone());
-        let entity = EntityId::of_instance(&instance).expect("only entities have turns of entities");
+        let entity = EntityId::of_instance(instance).expect("only entities have turns of entities");
         // Ids of what was made before a crash and did not survive it may come again, and no others.
         let (partition, began, made) = (self.partition.id().0, self.began, self.fresh_ids.clone());
         let fresh_ids = Arc::new(move || {
@@ -206,36 +207,39 @@ impl Node {
             ExecutionId::new(Uuid::from_u64_pair(place, 0xf4e5 << 48 | number))
         });
         let session = EntitySession::new(registry.clone(), entity, max_payload_bytes, fresh_ids);
-        let turn = session.begin(batch, state, now);
-        if let Some(turn) = self.poll_entity(&instance, turn) {
-            self.partition.on_turn_outside(&instance, turn.messages().to_vec());
-            self.outside.push((instance, turn));
-        }
-        self.touched();
+        session.begin(batch, state, now)
     }
 
     /// Lets a turn that waits for something try again.
-    pub(super) fn poll_outside(&mut self, turn: usize) {
+    pub(super) fn poll_outside(&mut self, turn: usize, crashes: bool) {
         let (instance, turn) = self.outside.remove(turn);
-        if let Some(turn) = self.poll_entity(&instance, turn) {
-            self.outside.push((instance, turn));
-        }
-        self.touched();
+        self.poll_entity(instance, turn, false, crashes);
     }
 
     fn poll_entity(
         &mut self,
-        instance: &InstanceId,
+        instance: InstanceId,
         mut turn: PendingEntityTurn,
-    ) -> Option<PendingEntityTurn> {
+        is_first: bool,
+        crashes: bool,
+    ) {
+        let batch = if is_first { turn.messages().to_vec() } else { Vec::new() };
         match Pin::new(&mut turn).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => Some(turn),
-            Poll::Ready(turn) => {
-                self.note_turn(instance, &turn);
-                self.partition.on_turn(instance, turn);
-                None
+            // It has done something that nobody knows.
+            _ if crashes => self.partition.on_crashed(&instance, batch, "the test lets it crash"),
+            Poll::Pending => {
+                if is_first {
+                    self.partition.on_turn_outside(&instance, batch);
+                }
+                self.outside.push((instance, turn));
+            }
+            Poll::Ready(ended) => {
+                let turn = ended.expect("the kernel does not panic");
+                self.note_turn(&instance, &turn);
+                self.partition.on_turn(&instance, turn);
             }
         }
+        self.touched();
     }
 
     fn note_turn(&mut self, instance: &InstanceId, turn: &Turn) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use steadfast_core::InstanceId;
 use steadfast_store::Survival;
 
 /// Which of the things that could happen next does.
@@ -85,6 +86,12 @@ impl Default for SimulationOptions {
 }
 
 impl SimulationOptions {
+    /// Whether the turn that an instance is about to take crashes.
+    pub(super) fn lets_crash(&self, instance: &InstanceId, random: &mut crate::SplitMix64) -> bool {
+        let concerned = self.crashes_of.as_deref().is_none_or(|id| id == instance.as_str());
+        concerned && random.chance(self.crashed_turns)
+    }
+
     /// Whatever can be disturbed without losing what was acknowledged is disturbed, differently for each seed.
     pub fn rough(seed: u64) -> Self {
         let mut random = crate::SplitMix64::new(seed);

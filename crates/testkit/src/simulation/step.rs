@@ -167,13 +167,15 @@ impl Simulation {
             Step::Turn { node, turn } => {
                 let it = &mut self.nodes[node];
                 let request = it.turns.remove(turn);
-                let concerned =
-                    self.options.crashes_of.as_deref().is_none_or(|id| id == request.instance.as_str());
-                let crashes = concerned && self.random.chance(self.options.crashed_turns);
+                let crashes = self.options.lets_crash(&request.instance, &mut self.random);
                 it.run_turn(request, &self.registry, self.options.max_payload_bytes, crashes)
                     .expect("histories can be read");
             }
-            Step::Outside { node, turn } => self.nodes[node].poll_outside(turn),
+            Step::Outside { node, turn } => {
+                let it = &mut self.nodes[node];
+                let crashes = self.options.lets_crash(&it.outside[turn].0, &mut self.random);
+                it.poll_outside(turn, crashes);
+            }
             Step::Work { node } => self.work(node),
             Step::Commit { node } => self.commit(node),
             Step::Append => self.append(),

@@ -196,3 +196,74 @@ fn an_instance_that_crashes_slows_no_other() {
     assert!(hub.now().since(began) <= Duration::from_secs(1), "{:?}", hub.now().since(began));
     assert!(!hub.poisoned().is_empty());
 }
+
+/// A hub in which only the turns of one entity crash.
+fn sick_entity(id: &str, turn_crashes_max: u32) -> Simulation {
+    let options = SimulationOptions {
+        crashed_turns: 100,
+        crashes_of: Some(id.to_owned()),
+        turn_crashes_max,
+        ..options(true)
+    };
+    let mut hub = Simulation::new(options);
+    register_all(&mut hub);
+    hub
+}
+
+#[test]
+fn an_entity_whose_turns_crash_is_left_alone_and_does_its_operations_when_it_is_released() {
+    for (operation, crash) in
+        [("insert", false), ("insert", true), ("insert_slowly", false), ("insert_slowly", true)]
+    {
+        let mut hub = sick_entity("@set@bad", 3);
+        hub.signal("@set@bad", operation, &1);
+        hub.signal("@set@good", "insert", &1);
+        hub.run();
+        let (instance, poison) = hub.poisoned().remove(0);
+        assert_eq!((instance.as_str(), poison.crashes, poison.parked), ("@set@bad", 3, true));
+        assert_eq!(entity_state(&mut hub, "@set@bad"), None);
+        assert_eq!(entity_state(&mut hub, "@set@good").as_deref(), Some("[1]"), "others are not concerned");
+        // What is asked of it meanwhile waits.
+        hub.signal("@set@bad", "insert", &2);
+        if crash {
+            hub.run_steps(7);
+            hub.crash_and_recover();
+        }
+        hub.run();
+        assert_eq!(hub.poisoned()[0].1.crashes, 3);
+        hub.set_crashed_turns(0);
+        let released = hub.release("@set@bad");
+        hub.finish();
+        assert_eq!(hub.answer(released), Some(&Ok(Accepted::Released)));
+        assert_eq!(entity_state(&mut hub, "@set@bad").as_deref(), Some("[1,2]"), "{operation}");
+        assert!(hub.poisoned().is_empty());
+    }
+}
+
+#[test]
+fn a_locked_entity_whose_turns_crash_keeps_its_owner_waiting_and_nothing_else_is_lost() {
+    let mut hub = sick_entity("@account@a", 2);
+    hub.set_crashed_turns(0);
+    hub.start("transfer", "first", &("a", "b", 1));
+    hub.start("transfer", "second", &("b", "a", 2));
+    while hub.state("first").is_none_or(|state| state.history_events < 8) {
+        assert!(hub.run_steps(1), "the locks are never given");
+    }
+    hub.set_crashed_turns(100);
+    hub.run();
+    assert!(hub.poisoned()[0].1.parked);
+    assert_eq!(hub.state("first").unwrap().status, OrchestrationStatus::Running);
+    hub.set_crashed_turns(0);
+    hub.release("@account@a");
+    hub.finish();
+    for transfer in ["first", "second"] {
+        assert_eq!(hub.state(transfer).unwrap().status, OrchestrationStatus::Completed, "{transfer}");
+    }
+    assert_eq!(entity_state(&mut hub, "@account@a").as_deref(), Some("1"));
+    assert_eq!(entity_state(&mut hub, "@account@b").as_deref(), Some("-1"));
+}
+
+fn entity_state(hub: &mut Simulation, id: &str) -> Option<String> {
+    let state = hub.state(id)?.entity?.state?;
+    Some(state.as_str().to_owned())
+}
