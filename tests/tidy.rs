@@ -15,7 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("steadfast-store", &["steadfast-core"]),
     ("steadfast-store-sled", &["steadfast-core", "steadfast-store"]),
     ("steadfast-engine", &["steadfast-core", "steadfast-store"]),
-    ("steadfast-server", &["steadfast-core", "steadfast-store", "steadfast-store-sled", "steadfast-engine"]),
+    (
+        "steadfast-server",
+        &["steadfast-core", "steadfast-store", "steadfast-store-sled", "steadfast-engine", "steadfast-grpc"],
+    ),
     ("steadfast-grpc", &["steadfast-core", "steadfast-engine"]),
     ("steadfast-testkit", &["steadfast-core", "steadfast-store", "steadfast-engine"]),
     (
@@ -35,7 +38,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("actix", &["steadfast-engine"]),
     ("sled", &["steadfast-store-sled"]),
     ("bincode", &["steadfast-core"]),
-    ("tokio", &["steadfast-engine", "steadfast-server", "steadfast-testkit"]),
+    ("tokio", &["steadfast-engine", "steadfast-grpc", "steadfast-server", "steadfast-testkit"]),
+    ("tokio-rustls", &["steadfast-grpc"]),
     ("tonic", &["steadfast-grpc"]),
     ("prost", &["steadfast-grpc"]),
     ("clap", &["steadfast-server"]),

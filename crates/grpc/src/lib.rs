@@ -5,7 +5,12 @@
 //! runs on, or how a turn is taken.
 
 pub mod convert;
+mod serve;
 mod service;
 pub mod wire;
 
+pub use serve::{
+    Access, Denied, HubName, Hubs, HubsError, InvalidHubName, Limits, ListenError, Listeners, OpenAccess,
+    Role, ServeError, ServeOptions, Tls, TlsError, TlsFiles, serve, socket_addresses,
+};
 pub use service::{MESSAGE_BYTES_MAX, TaskHubService};

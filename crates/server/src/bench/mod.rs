@@ -5,7 +5,7 @@ mod limits;
 mod load;
 mod probe;
 mod query;
-pub(crate) mod report;
+mod report;
 mod scenario;
 
 use std::path::PathBuf;

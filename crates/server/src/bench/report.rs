@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use steadfast_core::Error;
 
 use super::Scenario;
 
@@ -165,11 +164,6 @@ impl Report {
         // A reader that went away is no reason to fail.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
-}
-
-/// Prints an error with its causes.
-pub(crate) fn complain(error: &Error) {
-    let _ = writeln!(std::io::stderr(), "steadfast: {error:?}");
 }
 
 /// A progress bar, or nothing.

@@ -1,0 +1,173 @@
+//! What every call passes before its message is read: is the server open, who calls, which hub is it for, is there room.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{self, BoxFuture, Either};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::server::NamedService;
+
+use super::access::{Access, Role};
+use super::admin;
+use super::held::{Ending, Held};
+use super::hubs::{HubName, Hubs};
+use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, method_of};
+use super::options::Limits;
+use crate::wire::task_hub_sidecar_service_server::{SERVICE_NAME, TaskHubSidecarServiceServer};
+
+/// The metadata that names the hub.
+const HUB_HEADER: &str = "taskhub";
+
+/// What the gate knows, shared by all connections.
+pub(super) struct Shared {
+    pub(super) hubs: Arc<dyn Hubs>,
+    pub(super) access: Arc<dyn Access>,
+    pub(super) limits: Limits,
+    pub(super) calls: Arc<Semaphore>,
+    pub(super) worker_streams: Arc<Semaphore>,
+    /// Becomes true when the server shuts down.
+    pub(super) closing: watch::Receiver<bool>,
+}
+
+/// The service: each call goes to the service of its hub.
+#[derive(Clone)]
+pub(super) struct Gate(pub(super) Arc<Shared>);
+
+impl NamedService for Gate {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl Service<Request<Body>> for Gate {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let shared = self.0.clone();
+        Box::pin(async move { Ok(shared.pass(request).await.unwrap_or_else(Status::into_http)) })
+    }
+}
+
+impl Shared {
+    async fn pass(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let path = request.uri().path();
+        let Some(method) = method_of(path) else {
+            return Err(Status::unimplemented(format!("there is no method '{path}'")));
+        };
+        if *self.closing.borrow() {
+            return Err(shutting_down());
+        }
+        let hub = self.hub_of(request.headers())?;
+        let token = bearer(request.headers()).map(str::to_owned);
+        self.access.check(token.as_deref(), &hub, method.any_of)?;
+        let mut places = vec![self.place()?];
+        match method.length {
+            Length::Short => self.answer(method, &hub, request).await,
+            Length::Wait => {
+                let ending = self.ending(token, hub.clone(), method.any_of);
+                match future::select(Box::pin(self.answer(method, &hub, request)), ending).await {
+                    Either::Left((answer, _)) => answer,
+                    Either::Right((status, _)) => Err(status),
+                }
+            }
+            Length::WorkItems => {
+                places.push(place(&self.worker_streams, "worker streams", self.limits.worker_streams)?);
+                let response = self.answer(method, &hub, request).await?;
+                let ending = self.ending(token, hub, method.any_of);
+                Ok(response.map(|body| Body::new(Held::new(body, ending, places))))
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        hub: &HubName,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        match method.name {
+            CREATE_TASK_HUB => Ok(admin::create(self.hubs.clone(), hub.clone(), request).await),
+            DELETE_TASK_HUB => Ok(admin::delete(self.hubs.clone(), hub.clone(), request).await),
+            _ => {
+                let service = self.hubs.find(hub).await?;
+                let mut service = TaskHubSidecarServiceServer::new(service)
+                    .max_decoding_message_size(self.limits.message_bytes)
+                    .max_encoding_message_size(usize::MAX);
+                match service.call(request).await {
+                    Ok(response) => Ok(response),
+                    Err(never) => match never {},
+                }
+            }
+        }
+    }
+
+    fn hub_of(&self, headers: &HeaderMap) -> Result<HubName, Status> {
+        let Some(value) = headers.get(HUB_HEADER).filter(|value| !value.is_empty()) else {
+            return Ok(self.hubs.default_hub().clone());
+        };
+        let text = value.to_str().map_err(|_| {
+            Status::invalid_argument(
+                "the metadata 'taskhub' is no name of a task hub: it has other characters than ASCII",
+            )
+        })?;
+        Ok(text.parse::<HubName>()?)
+    }
+
+    /// Ends when the server does.
+    pub(super) fn closed(&self) -> Ending {
+        let mut closing = self.closing.clone();
+        Box::pin(async move {
+            // Its sender lives as long as the server.
+            let _ = closing.wait_for(|closing| *closing).await;
+            shutting_down()
+        })
+    }
+
+    /// A place among the calls under way.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        place(&self.calls, "calls", self.limits.calls)
+    }
+
+    /// Ends when the server does, or the caller's token no longer allows the call.
+    fn ending(&self, token: Option<String>, hub: HubName, any_of: &'static [Role]) -> Ending {
+        let (mut closed, access) = (self.closed(), self.access.clone());
+        Box::pin(async move {
+            let mut changes = access.changes();
+            loop {
+                tokio::select! {
+                    status = &mut closed => return status,
+                    Ok(()) = changes.changed() => {
+                        if let Err(denied) = access.check(token.as_deref(), &hub, any_of) {
+                            return denied.into();
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+fn shutting_down() -> Status {
+    Status::unavailable("the server is shutting down")
+}
+
+/// The token of `authorization: Bearer <token>`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn place(of: &Arc<Semaphore>, what: &str, max: usize) -> Result<OwnedSemaphorePermit, Status> {
+    of.clone().try_acquire_owned().map_err(|_| {
+        Status::resource_exhausted(format!("{max} {what} are under way, and the server allows no more"))
+    })
+}
