@@ -129,7 +129,7 @@ settings! {
     /// How long a new connection may take until it speaks HTTP/2: ms, s, m or h [default: 10s]
     #[arg(env = "STEADFAST_GREETING_TIMEOUT", value_name = "TIME", help_heading = "Limits")]
     greeting_timeout: Time,
-    /// How often a silent connection is asked whether somebody is there: ms, s, m or h [default: 60s]
+    /// How often a silent connection is asked whether somebody is there: ms, s, m or h [default: 1m]
     #[arg(env = "STEADFAST_KEEPALIVE_INTERVAL", value_name = "TIME", help_heading = "Limits")]
     keepalive_interval: Time,
     /// How long calls under way may take to end when the server is told to stop: ms, s, m or h [default: 10s]
