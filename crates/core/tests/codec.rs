@@ -243,9 +243,10 @@ fn state() -> impl Strategy<Value = InstanceState> {
     )
 }
 
-/// The value comes back, and no shorter piece of its bytes is taken for a value.
+/// The value comes back, and no shorter piece of its bytes is taken for a value. The bytes are those of bincode.
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) -> Result<(), TestCaseError> {
     let bytes = encode_to_vec(value);
+    prop_assert_eq!(&bytes, &bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap());
     prop_assert_eq!(&decode_all::<T>(&bytes).unwrap(), value);
     for end in 0..bytes.len() {
         prop_assert!(decode_all::<T>(&bytes[..end]).is_err());

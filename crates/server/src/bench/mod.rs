@@ -66,6 +66,10 @@ pub(crate) struct BenchArguments {
     /// How many partitions a new hub gets.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
+    /// How often what has changed is moved to the instance store, in milliseconds. For runs below an instrumenting tool, in
+    /// which a second holds only a fraction of the usual work.
+    #[arg(long)]
+    materialise_every: Option<u64>,
     /// Where the data goes; a temporary folder that is removed afterwards when absent.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -124,6 +128,9 @@ fn builder(arguments: &BenchArguments, folder: &std::path::Path) -> HubBuilder {
     if arguments.scenario == Scenario::Waiting {
         // What is measured is the memory of idle instances, so they are to become idle soon.
         options.session_idle_timeout = Duration::from_secs(1);
+    }
+    if let Some(millis) = arguments.materialise_every {
+        options.materialise_interval = Duration::from_millis(millis);
     }
     let builder = query::register(entities::register(HubBuilder::new(open)));
     scenario::register(builder.partitions(arguments.partitions).options(options))

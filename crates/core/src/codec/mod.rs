@@ -1,11 +1,13 @@
-//! How records, states and histories become bytes: bincode 2, and nothing else, in this one place.
+//! How records, states and histories become bytes: the encoding of bincode 2, and nothing else, in this one place.
 //!
 //! Integers are variable-length and little-endian, so small numbers take a byte. What is encoded has no type
 //! information: whoever stores it puts [`FORMAT_VERSION`] in front of it or keeps it beside it.
 
-use bincode::enc::write::Writer;
-use bincode::error::EncodeError;
+mod encoder;
+
 use serde::{Deserialize, Serialize};
+
+use encoder::Encoder;
 
 pub use crate::compression::{COMPRESS_FROM_DEFAULT, compress_payloads_from};
 
@@ -36,20 +38,9 @@ fn config() -> impl bincode::config::Config {
 
 /// Appends the encoding of `value` to `buffer`.
 pub fn encode<T: Serialize>(value: &T, buffer: &mut Vec<u8>) {
-    // Neither the writer (a Vec) nor the types of this crate can fail: all lengths are known and no map has odd keys.
-    if let Err(error) = bincode::serde::encode_into_writer(value, Appender(buffer), config()) {
+    // The types of this crate cannot fail: all lengths are known.
+    if let Err(error) = value.serialize(Encoder(buffer)) {
         unreachable!("an in-memory encoding failed: {error}");
-    }
-}
-
-/// Appends to a Vec without the detour over `std::io::Write`, whose errors cost more than the few bytes of a field.
-struct Appender<'a>(&'a mut Vec<u8>);
-
-impl Writer for Appender<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
     }
 }
 
@@ -107,6 +98,32 @@ mod tests {
         assert!(decode_all::<Vec<u8>>(&bytes).is_err());
         assert!(decode_all::<Vec<String>>(&bytes).is_err());
         assert!(decode_all::<&[u8]>(&bytes).is_err());
+    }
+
+    #[test]
+    fn numbers_of_every_length_and_all_kinds_of_values_are_written_like_bincode_does() {
+        #[derive(Serialize)]
+        enum Kind {
+            Unit,
+            New(i8),
+            Tuple(i16, u16),
+            Struct { wide: i128, text: &'static str },
+        }
+        fn check<T: Serialize>(value: T) {
+            assert_eq!(encode_to_vec(&value), bincode::serde::encode_to_vec(&value, config()).unwrap());
+        }
+        for bits in 0..128 {
+            for near in [0, 1, 2, 6] {
+                let wide = (1u128 << bits).wrapping_sub(near);
+                check((wide as u8, wide as u16, wide as u32, wide as u64, wide, wide as usize));
+                check((wide as i8, wide as i16, wide as i32, wide as i64, wide as i128, wide as isize));
+            }
+        }
+        check((250u64, 251u64, -125i64, -126i64, f32::MIN, f64::NAN, true, 'ß', ()));
+        check([Kind::Unit, Kind::New(-1), Kind::Tuple(-200, 60_000)]);
+        check((Kind::Struct { wide: -1, text: "x" }, Some("y"), None::<u8>, &b"bytes"[..]));
+        check(std::collections::BTreeMap::from([("k", vec![1]), ("l", vec![])]));
+        check(serde_json::json!(["no", "marks"]).as_array().unwrap());
     }
 
     #[test]
