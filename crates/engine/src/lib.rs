@@ -12,6 +12,7 @@ mod options;
 mod partition;
 mod storage;
 mod trace;
+mod workers;
 
 pub use client::{
     CleanedEntities, Client, EntityCleaning, EntityMetadata, EntityPage, EntityQuery, InstanceQuery,
@@ -23,3 +24,7 @@ pub use error::{ClientError, HubError};
 pub use hub::{Hub, HubBuilder};
 pub use options::HubOptions;
 pub use partition::{ActivityProgress, ActivityState};
+pub use workers::{
+    Delivered, EntityAnswer, EntityWork, NameFilter, PerKind, WorkFilters, WorkItem, WorkKind,
+    WorkerConnection, WorkerProfile, Workers, WorkersOptions, WorkersStatus,
+};

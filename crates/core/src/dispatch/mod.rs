@@ -2,9 +2,11 @@
 //! the kernel: the time enters as an argument, and what is decided is returned.
 
 mod deadlines;
+mod fair;
 mod limit;
 mod waiting;
 
 pub use deadlines::{Deadlines, Expired};
+pub use fair::FairQueue;
 pub use limit::{ActivityLimit, LimitState, RateLimit, Refusal};
 pub use waiting::{NextActivity, WaitingActivities};

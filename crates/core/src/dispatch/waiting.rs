@@ -1,13 +1,12 @@
 //! The queue of activities that wait for a place.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use smol_str::SmolStr;
 
-use crate::ids::InstanceId;
+use super::fair::FairQueue;
 use crate::partition::ActivityTask;
 
 /// Activities that wait for a place, in the order in which they get one: a greater priority first; within one priority the
@@ -31,17 +30,9 @@ pub struct WaitingActivities {
 struct Lane {
     /// The name that it is for; none for the first.
     name: Option<SmolStr>,
-    levels: BTreeMap<Reverse<i32>, Level>,
+    queue: FairQueue<Arc<ActivityTask>>,
     /// When it was last served, as a running number.
     served_at: u64,
-}
-
-/// The activities of one priority.
-#[derive(Debug, Default)]
-struct Level {
-    /// Instances with activities, each once, the next one first.
-    turns: VecDeque<InstanceId>,
-    queues: HashMap<InstanceId, VecDeque<Arc<ActivityTask>>, FixedState>,
 }
 
 /// An activity that gets a place, with the permit that was needed for its name, if one was.
@@ -56,37 +47,7 @@ pub struct NextActivity<P> {
 impl Lane {
     fn push(&mut self, task: Arc<ActivityTask>) {
         let priority = task.options.as_ref().map_or(0, |options| options.priority);
-        let level = self.levels.entry(Reverse(priority)).or_default();
-        let queue = level.queues.entry(task.instance.clone()).or_default();
-        if queue.is_empty() {
-            level.turns.push_back(task.instance.clone());
-        }
-        queue.push_back(task);
-    }
-
-    fn priority(&self) -> Option<i32> {
-        self.levels.first_key_value().map(|(priority, _)| priority.0)
-    }
-
-    fn pop(&mut self) -> Option<Arc<ActivityTask>> {
-        let mut level = self.levels.first_entry()?;
-        let Level { turns, queues } = level.get_mut();
-        let instance = turns.pop_front()?;
-        let queue = queues.get_mut(&instance)?;
-        let task = queue.pop_front();
-        if queue.is_empty() {
-            queues.remove(&instance);
-        } else {
-            turns.push_back(instance);
-        }
-        if turns.is_empty() {
-            level.remove();
-        }
-        task
-    }
-
-    fn tasks(&self) -> impl Iterator<Item = &Arc<ActivityTask>> {
-        self.levels.values().flat_map(|level| level.queues.values().flatten())
+        self.queue.push(priority, task.instance.clone(), task);
     }
 }
 
@@ -107,7 +68,7 @@ impl WaitingActivities {
         };
         match of_its_name {
             Some(lane) => self.lanes[lane].push(task),
-            None if self.lanes[0].levels.is_empty() && self.straight.len() < free => {
+            None if self.lanes[0].queue.is_empty() && self.straight.len() < free => {
                 self.straight.push_back(task)
             }
             None => self.lanes[0].push(task),
@@ -137,8 +98,9 @@ impl WaitingActivities {
         loop {
             // The greatest priority, and among equal ones the lane that was not served for the longest time.
             let waiting = self.lanes.iter().enumerate().filter(|(at, _)| !refused.contains(at));
-            let ranked = waiting
-                .filter_map(|(at, lane)| Some((lane.priority()?, Reverse(lane.served_at), Reverse(at))));
+            let ranked = waiting.filter_map(|(at, lane)| {
+                Some((lane.queue.priority()?, Reverse(lane.served_at), Reverse(at)))
+            });
             let (_, _, Reverse(at)) = ranked.max()?;
             let lane = &mut self.lanes[at];
             let granted = match &lane.name {
@@ -149,7 +111,7 @@ impl WaitingActivities {
                 refused.push(at);
                 continue;
             };
-            let task = lane.pop()?;
+            let task = lane.queue.pop()?;
             self.served += 1;
             lane.served_at = self.served;
             self.len -= 1;
@@ -159,13 +121,13 @@ impl WaitingActivities {
 
     /// All that wait, in no particular order.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<ActivityTask>> {
-        self.straight.iter().chain(self.lanes.iter().flat_map(Lane::tasks))
+        self.straight.iter().chain(self.lanes.iter().flat_map(|lane| lane.queue.iter()))
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         self.straight.clear();
-        self.lanes.iter_mut().for_each(|lane| lane.levels.clear());
+        self.lanes.iter_mut().for_each(|lane| lane.queue = FairQueue::default());
         self.len = 0;
     }
 }

@@ -18,9 +18,10 @@ use super::entity::EntityFn;
 use super::handle::{ActivityName, OrchestrationName};
 use super::middleware::Middleware;
 use crate::error::Error;
+use crate::event::ExecutionStarted;
 use crate::failure::{FailureDetails, kinds};
 use crate::payload::Payload;
-use crate::version::{VersionOptions, compare_versions};
+use crate::version::{VersionFailure, VersionOptions, compare_versions};
 
 /// The outcome of user code in the form that a history keeps.
 pub(crate) type Outcome = std::result::Result<Payload, FailureDetails>;
@@ -56,6 +57,7 @@ pub struct Registry {
     activities: ByVersion<ActivityFn>,
     versions: VersionOptions,
     entities: HashMap<SmolStr, EntityFn, FixedState>,
+    other_entities: Option<EntityFn>,
     nondeterminism: OnNonDeterminism,
     pub(super) converter: Converter,
     pub(crate) middleware: Middleware,
@@ -121,9 +123,14 @@ impl Registry {
         Ok(())
     }
 
-    /// The entity of that name, which is in lower case.
+    /// The code that runs the entities of that name, which is in lower case.
     pub fn find_entity(&self, name: &str) -> Option<&EntityFn> {
-        self.entities.get(name)
+        self.entities.get(name).or(self.other_entities.as_ref())
+    }
+
+    /// Whether entities of that name, which is in lower case, are registered here.
+    pub fn has_entity(&self, name: &str) -> bool {
+        self.entities.contains_key(name)
     }
 
     /// Replaces the data converter.
@@ -194,6 +201,29 @@ impl Registry {
         let preferred = [inherited, &self.versions.default_version].into_iter().find(runs);
         let greatest = || greatest(versions).map_or_else(SmolStr::default, |(version, _)| version.clone());
         preferred.map_or_else(greatest, SmolStr::from)
+    }
+
+    /// The version under which a start begins.
+    pub fn version_of(&self, started: &ExecutionStarted) -> SmolStr {
+        match (started.version_inherited, &started.version) {
+            (false, version) if !version.is_empty() => version.clone(),
+            (true, inherited) => self.resolve_version(&started.name, "", inherited),
+            (false, _) => self.resolve_version(&started.name, "", ""),
+        }
+    }
+
+    /// Whether the code of an execution is here, and its version one that is taken or that fails here.
+    pub fn runs(&self, started: &ExecutionStarted) -> bool {
+        let version = self.version_of(started);
+        let is_taken = || {
+            self.versions.failure_strategy == VersionFailure::Fail || self.versions.check(&version).is_ok()
+        };
+        self.find_orchestration(&started.name, &version).is_some() && is_taken()
+    }
+
+    /// Sets what runs entities that are not registered here.
+    pub fn set_other_entities(&mut self, code: EntityFn) {
+        self.other_entities = Some(code);
     }
 
     /// The names of the registered orchestrations, sorted.

@@ -69,7 +69,7 @@ impl Partition {
             state.open_timers.remove(timer_id);
         }
         if let Some(status) = &head.custom_status {
-            state.custom_status = Some(status.clone());
+            state.custom_status = (!status.is_empty()).then(|| status.clone());
         }
         self.options.warn_of_length(length, state);
         let ended = state.status.is_terminal();

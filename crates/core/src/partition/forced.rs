@@ -108,6 +108,7 @@ impl Partition {
 
     /// A start is to replace an instance that has not ended.
     pub(super) fn replace(&mut self, instance: &InstanceId, queued: Queued, asked: Asked) {
+        self.interrupt_outside(instance);
         let Some(entry) = self.entries.get(instance) else { return };
         if entry.session == SessionPhase::Running {
             // Its turn goes on from what it was before; so it ends first.

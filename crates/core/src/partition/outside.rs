@@ -6,8 +6,9 @@
 //! no other turn meanwhile. When the result comes, the marked messages are consumed by the checkpoint. After a crash in
 //! between they are in the queue like any others, and the turn runs again.
 
-use super::entry::{Queued, RunningBatch, SessionPhase};
+use super::entry::{Entry, Queued, RunningBatch, SessionPhase};
 use super::machine::Partition;
+use crate::event::EventKind;
 use crate::ids::InstanceId;
 use crate::message::TaskMessage;
 
@@ -43,9 +44,38 @@ impl Partition {
         true
     }
 
+    /// An orchestration's turn that goes on outside is given up, because something has come that must not wait for whoever
+    /// runs it: nobody may be left to do so. What the code would have asked for, it asks for again.
+    pub(super) fn interrupt_outside(&mut self, instance: &InstanceId) {
+        if !instance.is_entity() {
+            self.on_turn_abandoned(instance);
+        }
+    }
+
+    /// Nobody runs turns of orchestrations outside any more: see [`Partition::on_turn_abandoned`].
+    pub fn give_up_outside_orchestrations(&mut self) {
+        let outside = self.entries.iter().filter(|(instance, entry)| entry.outside && !instance.is_entity());
+        let mut outside: Vec<_> = outside.map(|(instance, _)| instance.clone()).collect();
+        outside.sort_unstable();
+        outside.iter().for_each(|instance| self.on_turn_abandoned(instance));
+    }
+
     /// How many turns go on outside.
     pub fn turns_outside(&self) -> usize {
         self.outside
+    }
+
+    /// Whether the turn that goes on outside has to give way to what has come in: the instance is to be terminated or
+    /// suspended.
+    pub(super) fn is_interrupted(entry: &Entry) -> bool {
+        let interrupts = |queued: &Queued| {
+            !queued.outside
+                && matches!(
+                    queued.message.event.kind,
+                    EventKind::ExecutionTerminated { .. } | EventKind::ExecutionSuspended { .. }
+                )
+        };
+        entry.outside && entry.queue.iter().rev().any(interrupts)
     }
 
     /// Puts the messages of a turn that did not consume them back into the queue, each at its place.

@@ -96,6 +96,9 @@ pub enum ParkReason {
     /// Its code disagrees with its history, and this process does not fail such instances.
     #[error("{0}")]
     Disagrees(NonDeterminism),
+    /// Workers run its code, and the hub no longer gives work to them.
+    #[error("the hub is stopping and gives no more work to workers; the instance goes on at its next start")]
+    Stopping,
 }
 
 impl From<Unfit> for ParkReason {
@@ -141,6 +144,10 @@ impl Partition {
         let poisoned = self.poisoned.is_parked(instance);
         let entry = self.entries.get_mut(instance)?;
         entry.ready = false;
+        if Self::is_interrupted(entry) {
+            self.interrupt_outside(instance);
+            return None;
+        }
         let parked = poisoned || entry.parked.is_some();
         // Where turns crash, none is taken, not even to end one that has not begun.
         let needs_force = poisoned || is_under_way(entry);

@@ -26,7 +26,7 @@ impl HistoryRoom {
     pub const UNLIMITED: Self = Self { events: 0, events_max: u64::MAX, bytes: 0, bytes_max: u64::MAX };
 
     /// Why `further` events do not fit, if they do not.
-    fn refuse(&self, further: usize) -> Option<FailureDetails> {
+    pub(super) fn refuse(&self, further: usize) -> Option<FailureDetails> {
         let Self { events, events_max, bytes, bytes_max } = *self;
         let would_have = events.saturating_add(further as u64);
         let problem = if would_have > events_max {

@@ -7,10 +7,12 @@ mod guarded;
 mod hooks;
 mod ledger;
 mod nondeterminism;
+mod remote;
 mod session;
 mod waker;
 
 pub(crate) use emit::{refuse_start, terminated_child, to_parent};
 pub use guarded::{CrashedTurn, HistoryRoom, guarded};
 pub use nondeterminism::NonDeterminism;
-pub use session::{NotRegistered, Session, Turn, Unfit};
+pub use remote::{RemoteSession, RemoteStep, RemoteTurn, TurnAnswer};
+pub use session::{NotRegistered, Session, Turn, Unfit, first_start};

@@ -189,20 +189,11 @@ impl Session {
                 if let Some((started, rest)) = begun
                     && !is_sent(rest, started.execution, is_termination)
                 {
-                    versions.check(&self.version_of(started))?;
+                    versions.check(&self.registry.version_of(started))?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// The version under which a start begins.
-    fn version_of(&self, started: &ExecutionStarted) -> SmolStr {
-        match (started.version_inherited, &started.version) {
-            (false, version) if !version.is_empty() => version.clone(),
-            (true, inherited) => self.registry.resolve_version(&started.name, "", inherited),
-            (false, _) => self.registry.resolve_version(&started.name, "", ""),
-        }
     }
 
     /// Whether the execution in this session is over, so that only a new start can wake it.
@@ -245,7 +236,7 @@ impl Session {
                 return;
             }
             // An instance keeps the version that it began with, also when a greater one is registered later.
-            started.version = self.version_of(started);
+            started.version = self.registry.version_of(started);
             started.version_inherited = false;
             self.begin(started, event.timestamp);
             // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
@@ -329,27 +320,45 @@ impl Session {
         }
     }
 
-    /// Whether a start is a duplicate: that of the execution in this session, or of one that it continues.
+    /// Whether a start is a duplicate of that of the execution in this session.
     fn is_known(&self, started: &ExecutionStarted) -> bool {
-        self.execution.as_ref().is_some_and(|known| {
-            let continues = known.started.generation > started.generation && started.parent.is_some();
-            known.started.answers_to(started.execution, Some(i32::MIN))
-                || continues && known.started.parent == started.parent
-        })
+        self.execution.as_ref().is_some_and(|known| is_duplicate_start(&known.started, started))
     }
+}
+
+/// Whether a start is a duplicate: that of the execution `known`, or of one that it continues.
+pub(super) fn is_duplicate_start(known: &ExecutionStarted, started: &ExecutionStarted) -> bool {
+    let continues = known.generation > started.generation && started.parent.is_some();
+    known.answers_to(started.execution, Some(i32::MIN)) || continues && known.parent == started.parent
 }
 
 /// An instance that continues as new is there all the time: what was sent to it before its next execution began, and
 /// was not for the one before, is for the next.
 /// Returns how many messages changed their places: the first so many.
 pub(super) fn put_continuation_first(batch: &mut [TaskMessage]) -> usize {
-    let is_continuation = |message: &TaskMessage| match &message.event.kind {
-        EventKind::ExecutionStarted(started) => started.generation > 0,
-        _ => false,
-    };
-    let moved = batch.iter().position(is_continuation).map_or(0, |at| at + 1);
+    let moved = continuation(batch).map_or(0, |at| at + 1);
     batch[..moved].rotate_right(moved.min(1));
     moved
+}
+
+/// Where in a batch the start of an instance is that continues as new.
+pub(super) fn continuation(batch: &[TaskMessage]) -> Option<usize> {
+    batch.iter().position(|message| match &message.event.kind {
+        EventKind::ExecutionStarted(started) => started.generation > 0,
+        _ => false,
+    })
+}
+
+/// The start that a batch for an instance without a live execution begins with, if it holds one.
+pub fn first_start(batch: &[TaskMessage]) -> Option<&ExecutionStarted> {
+    let mut starts = batch.iter().filter_map(|message| match &message.event.kind {
+        EventKind::ExecutionStarted(started) => Some(&**started),
+        _ => None,
+    });
+    match continuation(batch) {
+        Some(_) => starts.find(|started| started.generation > 0),
+        None => starts.next(),
+    }
 }
 
 /// The events of the turn at the front of `history`.
@@ -382,7 +391,7 @@ fn is_sent(messages: &[TaskMessage], execution: ExecutionId, kind: fn(&EventKind
 }
 
 /// The action that a sub-orchestration's result answers.
-fn answered_child(kind: &EventKind) -> Option<i32> {
+pub(super) fn answered_child(kind: &EventKind) -> Option<i32> {
     match kind {
         EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, .. }
         | EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, .. } => Some(*task_scheduled_id),

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
 use crate::error::HubError;
 use crate::options::HubOptions;
+use crate::workers::{Workers, WorkersOptions};
 
 type OpenStore = Box<dyn FnOnce(Option<u16>) -> Result<Arc<dyn Store>, StoreError> + Send>;
 
@@ -27,6 +28,7 @@ pub struct HubBuilder {
     options: HubOptions,
     clock: Arc<dyn Clock>,
     codec: Option<Arc<dyn StorageCodec>>,
+    workers: Option<WorkersOptions>,
 }
 
 impl HubBuilder {
@@ -42,6 +44,7 @@ impl HubBuilder {
             options: HubOptions::default(),
             clock: Arc::new(SystemClock),
             codec: None,
+            workers: None,
         }
     }
 
@@ -76,6 +79,13 @@ impl HubBuilder {
     /// Replaces all settings.
     pub fn options(mut self, options: HubOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Lets workers in other processes run the code that is not registered here; see [`Hub::workers`]. Without a call,
+    /// instances whose code is not registered wait for a start of the hub with it.
+    pub fn workers(mut self, options: WorkersOptions) -> Self {
+        self.workers = Some(options);
         self
     }
 
@@ -126,7 +136,11 @@ impl HubBuilder {
                 "a hub is started within a tokio runtime, which then runs its activities: {error}"
             ),
         })?;
-        let Self { open, registry, partitions, options, clock, codec, .. } = self;
+        let Self { open, mut registry, partitions, options, clock, codec, .. } = self;
+        let workers = self.workers.map(|options| Workers::new(options, clock.clone()));
+        if let Some(workers) = &workers {
+            registry.set_other_entities(workers.entity_code());
+        }
         let (options, registry) = (Arc::new(options), Arc::new(registry));
         let started = tokio::task::spawn_blocking(move || {
             let mut store = open(partitions)?;
@@ -137,9 +151,18 @@ impl HubBuilder {
             let client =
                 Client::new(routes.clone(), store.clone(), registry.clone(), clock.clone(), options.clone());
             log_event!(WorkerStarting, partitions = store.info().partitions);
-            let threads = HubThreads::start(&store, &routes, options, registry, clock, runtime)?;
+            let threads = HubThreads::start(
+                &store,
+                &routes,
+                options.clone(),
+                registry,
+                clock,
+                runtime,
+                workers.clone(),
+            )?;
             log_event!(WorkerStarted, partitions = store.info().partitions);
-            Ok(Hub { client, routes, store, threads: Some(threads) })
+            let stop_timeout = options.stop_timeout;
+            Ok(Hub { client, routes, store, threads: Some(threads), workers, stop_timeout })
         });
         started.await.map_err(|error| HubError::Threads { problem: error.to_string() })?
     }

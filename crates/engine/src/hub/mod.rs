@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::client::Client;
 use crate::error::HubError;
 use crate::partition::Stop;
+use crate::workers::Workers;
 use threads::HubThreads;
 
 /// A running hub. [`Hub::stop`] ends it in good order; dropping it is as safe as a crash of the process: everything
@@ -27,12 +28,20 @@ pub struct Hub {
     routes: Arc<Routes>,
     store: Arc<dyn Store>,
     threads: Option<HubThreads>,
+    workers: Option<Workers>,
+    stop_timeout: Duration,
 }
 
 impl Hub {
     /// A client of this hub; clones are cheap.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Where workers in other processes get what is not registered in this one; none unless
+    /// [`HubBuilder::workers`] was called.
+    pub fn workers(&self) -> Option<&Workers> {
+        self.workers.as_ref()
     }
 
     /// How many partitions the hub has.
@@ -54,6 +63,9 @@ impl Hub {
     pub async fn stop(mut self) -> Result<(), HubError> {
         log_event!(WorkerStopping, partitions = self.routes.partitions());
         self.routes.close();
+        if let Some(workers) = &self.workers {
+            workers.drain(self.stop_timeout).await;
+        }
         let mut stopped = Vec::new();
         for address in self.routes.all() {
             let (done, wait) = oneshot::channel();
@@ -82,6 +94,9 @@ impl Drop for Hub {
     fn drop(&mut self) {
         let Some(threads) = self.threads.take() else { return };
         self.routes.close();
+        if let Some(workers) = &self.workers {
+            workers.close();
+        }
         for address in self.routes.all() {
             let (done, _) = oneshot::channel();
             address.do_send(Stop { forced: true, done });

@@ -22,6 +22,7 @@ use crate::error::HubError;
 use crate::options::HubOptions;
 use crate::partition::{Dispatcher, Limits, PartitionActor, PartitionContext, PartitionFailure, Tick};
 use crate::storage::Storage;
+use crate::workers::Workers;
 
 /// All threads of a running hub.
 pub(super) struct HubThreads {
@@ -40,6 +41,7 @@ impl HubThreads {
         registry: Arc<Registry>,
         clock: Arc<dyn Clock>,
         runtime: Handle,
+        workers: Option<Workers>,
     ) -> Result<Self, HubError> {
         let threads_failed = |error: std::io::Error| HubError::Threads { problem: error.to_string() };
         let machines = recover_all(&**store, routes.partitions(), &options)?;
@@ -52,7 +54,10 @@ impl HubThreads {
             payload_bytes_max: options.payload_bytes_max,
             slots: Arc::new(Semaphore::new(options.concurrent_activities_max.min(Semaphore::MAX_PERMITS))),
         };
-        let clock_flows = !announce_jumps(&*clock, routes);
+        let clock_flows = !announce_jumps(&*clock, routes, workers.clone());
+        if let Some(workers) = &workers {
+            workers.keep_time(&runtime, clock_flows);
+        }
         let (failures, failed) = mpsc::unbounded_channel();
         let shared = PartitionContext {
             options,
@@ -63,6 +68,7 @@ impl HubThreads {
             runtime,
             runner: Arc::new(runner),
             limits,
+            workers,
             routes: routes.clone(),
             failures,
         };
@@ -106,9 +112,12 @@ impl HubThreads {
 }
 
 /// A clock that jumps wakes all partitions when it does; false for one that flows.
-fn announce_jumps(clock: &dyn Clock, routes: &Arc<Routes>) -> bool {
+fn announce_jumps(clock: &dyn Clock, routes: &Arc<Routes>, workers: Option<Workers>) -> bool {
     let routes = Arc::downgrade(routes);
     clock.on_jump(Box::new(move || {
+        if let Some(workers) = &workers {
+            workers.tick();
+        }
         if let Some(routes) = routes.upgrade() {
             routes.all().iter().for_each(|address| address.do_send(Tick));
         }

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::hub::Routes;
 use crate::options::HubOptions;
 use crate::storage::Storage;
+use crate::workers::Workers;
 
 const MAILBOX_CAPACITY_MAX: usize = 1 << 20;
 
@@ -37,6 +38,8 @@ pub(crate) struct PartitionContext {
     pub(crate) runtime: Handle,
     pub(crate) runner: Arc<dyn ActivityRunner>,
     pub(crate) limits: Arc<Limits>,
+    /// Who runs code that is not registered, if anybody.
+    pub(crate) workers: Option<Workers>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) failures: mpsc::UnboundedSender<PartitionFailure>,
 }

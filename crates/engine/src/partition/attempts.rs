@@ -18,6 +18,7 @@ use steadfast_core::partition::ActivityTask;
 use steadfast_core::{ActivityId, FailureDetails, Payload, Timestamp};
 
 use super::actor::{PartitionActor, PartitionContext};
+use super::elsewhere::Elsewhere;
 use super::limits::{Limits, Permit};
 use super::messages::{ActivitiesRead, ActivityResults, AttemptBegan, Heartbeat, PlaceFree};
 use crate::clock::Clock;
@@ -59,7 +60,7 @@ impl Reports {
     }
 
     /// The code of an attempt begins now.
-    pub(super) fn began(&self, id: ActivityId) {
+    pub(crate) fn began(&self, id: ActivityId) {
         self.partition.do_send(AttemptBegan { id, at: self.table.clock.now() });
     }
 
@@ -205,6 +206,7 @@ pub(super) struct Attempts {
     limits: Arc<Limits>,
     /// When a rate next allows one of those that wait to begin.
     next_by_rate: Option<Timestamp>,
+    pub(super) elsewhere: Elsewhere,
 }
 
 impl Attempts {
@@ -224,6 +226,7 @@ impl Attempts {
             }),
             limits: shared.limits.clone(),
             next_by_rate: None,
+            elsewhere: Elsewhere::new(shared.limits.names()),
         }
     }
 
@@ -234,6 +237,11 @@ impl Attempts {
         }
         let free = self.running_max.saturating_sub(self.running);
         self.waiting.push(task, free);
+    }
+
+    /// How many activities that ask for places of their names wait.
+    fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || self.elsewhere.has_waiting()
     }
 
     /// Nobody waits for the activity any more: it learns of that when it runs, if it does not yet.
@@ -248,6 +256,7 @@ impl Attempts {
 
     pub(super) fn forget_waiting(&mut self) {
         self.waiting.clear();
+        self.elsewhere.forget_waiting();
     }
 
     pub(super) fn running(&self) -> usize {
@@ -283,7 +292,7 @@ impl PartitionActor {
     pub(super) fn dispatch(&mut self, context: &Context<Self>) {
         let Self { attempts, machine, .. } = self;
         attempts.next_by_rate = None;
-        if attempts.waiting.is_empty() || self.stopping.is_some() || machine.is_overloaded() {
+        if !attempts.has_waiting() || self.stopping.is_some() || machine.is_overloaded() {
             return;
         }
         let free = attempts.running_max.saturating_sub(attempts.running);
@@ -308,9 +317,19 @@ impl PartitionActor {
                 void.push(task.id);
             }
         }
+        let mut given = Vec::new();
+        while let Some(NextActivity { task, permit }) = attempts.elsewhere.waiting.pop(&mut permit) {
+            if machine.is_activity_wanted(task.id) {
+                given.push((task, permit));
+            } else {
+                void.push(task.id);
+            }
+        }
         for id in void {
             attempts.table.remove(id);
         }
+        self.give_to_workers(given, context);
+        let attempts = &mut self.attempts;
         if !next.is_empty() {
             attempts.running += next.len();
             let reports = self.reports(context);
@@ -319,13 +338,14 @@ impl PartitionActor {
     }
 
     /// Nobody waits for the activity any more. It is told, unless it has ended meanwhile.
-    pub(super) fn cancel_attempt(&self, id: ActivityId, reason: CancelReason) {
+    pub(super) fn cancel_attempt(&mut self, id: ActivityId, reason: CancelReason) {
+        self.take_back_from_workers(id);
         if self.machine.activity(id).is_some() {
             self.attempts.cancel(id, reason);
         }
     }
 
-    fn reports(&self, context: &Context<Self>) -> Reports {
+    pub(super) fn reports(&self, context: &Context<Self>) -> Reports {
         Reports { partition: context.address(), table: self.attempts.table.clone() }
     }
 
@@ -368,7 +388,9 @@ impl Handler<ActivityResults> for PartitionActor {
         self.machine.set_now(self.shared.clock.now());
         for (id, mut outcome) in results {
             let attempts = &mut self.attempts;
-            attempts.running = attempts.running.saturating_sub(1);
+            if !attempts.elsewhere.end(id) {
+                attempts.running = attempts.running.saturating_sub(1);
+            }
             attempts.deadlines.end(id);
             let heartbeat = attempts.table.remove(id).and_then(|entry| entry.heartbeat);
             if let Err(failure) = outcome {

@@ -174,7 +174,7 @@ fn log_end(task: &ActivityTask, outcome: &Outcome) {
     }
 }
 
-fn check_size(outcome: Outcome, max: usize) -> Outcome {
+pub(super) fn check_size(outcome: Outcome, max: usize) -> Outcome {
     let payload = outcome?;
     if payload.len() <= max {
         return Ok(payload);

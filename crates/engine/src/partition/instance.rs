@@ -1,6 +1,5 @@
 //! The instance actor: one resident instance, its session, and nothing else.
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,46 +9,45 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use steadfast_core::entity::{EntitySession, EntityState, PendingEntityTurn};
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{ParkReason, SessionSource, TurnRequest};
-use steadfast_core::turn::{CrashedTurn, Session, Turn, guarded};
-use steadfast_core::{EntityId, ExecutionId, FailureDetails, InstanceId, TaskMessage};
+use steadfast_core::turn::{
+    CrashedTurn, RemoteSession, RemoteStep, RemoteTurn, Session, Turn, first_start, guarded,
+};
+use steadfast_core::{
+    EntityId, EventKind, ExecutionId, FailureDetails, HistoryEvent, InstanceId, TaskMessage,
+};
 use steadfast_store::bridge;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::actor::PartitionActor;
+use super::actor::{PartitionActor, PartitionContext};
 use super::journal;
 use super::messages::{TurnDone, TurnPanicked};
 use crate::trace::Trail;
+use crate::workers::{Item, TurnAnswered, Workers};
 
 /// Runs the turns of one instance on its partition's thread. It does no IO and ends when the partition drops its
 /// address.
 pub(super) struct InstanceActor {
-    pub(super) instance: InstanceId,
-    pub(super) session: ResidentSession,
-    pub(super) trail: Trail,
-    pub(super) partition: Addr<PartitionActor>,
+    instance: InstanceId,
+    session: ResidentSession,
+    trail: Trail,
+    partition: Addr<PartitionActor>,
+    registry: Arc<Registry>,
+    max_payload_bytes: usize,
     /// Where the code of entities waits for what is not ready at once.
-    pub(super) runtime: Handle,
+    runtime: Handle,
+    /// Who runs code that is not registered here, if anybody.
+    workers: Option<Workers>,
+    /// The turn that a worker takes.
+    asked: Option<Arc<Item>>,
 }
 
 /// What is in memory of the instance.
-pub(super) enum ResidentSession {
+enum ResidentSession {
     Orchestration(Box<Session>),
+    /// Workers run its code.
+    Remote(Box<RemoteSession>),
     Entity(EntitySession),
-}
-
-impl ResidentSession {
-    pub(super) fn new(registry: Arc<Registry>, instance: &InstanceId, max_payload_bytes: usize) -> Self {
-        match EntityId::of_instance(instance) {
-            None => {
-                Self::Orchestration(Box::new(Session::new(registry, instance.clone(), max_payload_bytes)))
-            }
-            Some(entity) => {
-                let fresh_ids = Arc::new(|| ExecutionId::new(Uuid::now_v7()));
-                Self::Entity(EntitySession::new(registry, entity, max_payload_bytes, fresh_ids))
-            }
-        }
-    }
 }
 
 /// What came of a turn that was handed out.
@@ -62,6 +60,8 @@ pub(super) enum TurnOutcome {
     Crashed(CrashedTurn),
     /// It goes on elsewhere; a copy of its messages.
     Outside(Vec<TaskMessage>),
+    /// It went on elsewhere, and will not end.
+    GivenUp,
 }
 
 impl From<Result<Turn, CrashedTurn>> for TurnOutcome {
@@ -75,6 +75,12 @@ impl From<Result<Turn, CrashedTurn>> for TurnOutcome {
 
 impl Actor for InstanceActor {
     type Context = Context<Self>;
+
+    fn stopped(&mut self, _context: &mut Self::Context) {
+        if let Some(item) = self.asked.take() {
+            item.withdraw();
+        }
+    }
 }
 
 /// Run a turn, and report to the partition.
@@ -85,17 +91,34 @@ pub(super) struct RunTurn(pub(super) TurnRequest);
 impl Handler<RunTurn> for InstanceActor {
     type Result = ();
 
-    fn handle(&mut self, RunTurn(request): RunTurn, _context: &mut Self::Context) {
-        let instance = self.instance.clone();
-        // At most one turn of an instance is under way, so the bound of the partition's mailbox is not in question.
+    fn handle(&mut self, RunTurn(request): RunTurn, context: &mut Self::Context) {
         // Panics of user code do not come this far.
         match catch_unwind(AssertUnwindSafe(|| self.run(request))) {
-            Ok(Ended::Here(outcome)) => self.partition.do_send(TurnDone { instance, outcome }),
+            Ok(Ended::Here(outcome)) => self.report(outcome),
+            Ok(Ended::ByWorker(batch, turn)) => self.ask_worker(batch, turn, context),
             Ok(Ended::NotYet(turn)) => self.go_on_outside(turn),
             Err(panic) => {
-                let problem = format!("{instance}: {}", FailureDetails::from_panic(&*panic));
+                let problem = format!("{}: {}", self.instance, FailureDetails::from_panic(&*panic));
                 self.partition.do_send(TurnPanicked(problem));
             }
+        }
+    }
+}
+
+impl Handler<TurnAnswered> for InstanceActor {
+    type Result = ();
+
+    fn handle(&mut self, TurnAnswered(answer): TurnAnswered, _context: &mut Self::Context) {
+        self.asked = None;
+        let ResidentSession::Remote(session) = &mut self.session else { return };
+        match guarded(|| session.answer(*answer)) {
+            Ok(Some(turn)) => {
+                self.trail.turn(&self.instance, &turn);
+                journal::done(&self.instance, &turn);
+                self.report(TurnOutcome::Done(turn));
+            }
+            Ok(None) => self.report(TurnOutcome::GivenUp),
+            Err(problem) => self.report(crashed(Vec::new(), problem)),
         }
     }
 }
@@ -103,50 +126,179 @@ impl Handler<RunTurn> for InstanceActor {
 enum Ended {
     Here(TurnOutcome),
     NotYet(Pin<Box<PendingEntityTurn>>),
+    /// A worker is to take it.
+    ByWorker(Vec<TaskMessage>, RemoteTurn),
 }
 
 impl InstanceActor {
-    fn run(&mut self, request: TurnRequest) -> Ended {
-        let session = match &mut self.session {
-            ResidentSession::Orchestration(session) => session,
-            ResidentSession::Entity(entity) => {
-                let state = match request.session {
-                    SessionSource::Entity(state) => *state,
-                    _ => EntityState::default(),
-                };
-                let turn = entity.begin(request.batch, state, request.now);
-                return self.run_entity(Box::pin(turn));
+    /// Starts the actor of an instance on the current thread.
+    pub(super) fn start_for(
+        instance: InstanceId,
+        shared: &PartitionContext,
+        partition: &Context<PartitionActor>,
+    ) -> Addr<Self> {
+        let (registry, max_payload_bytes) = (shared.registry.clone(), shared.options.payload_bytes_max);
+        let session = match EntityId::of_instance(&instance) {
+            None => {
+                let session = Session::new(registry.clone(), instance.clone(), max_payload_bytes);
+                ResidentSession::Orchestration(Box::new(session))
+            }
+            Some(entity) => {
+                let fresh_ids = Arc::new(|| ExecutionId::new(Uuid::now_v7()));
+                let session = EntitySession::new(registry.clone(), entity, max_payload_bytes, fresh_ids);
+                ResidentSession::Entity(session)
             }
         };
-        if let SessionSource::Replay { .. } = &request.session {
-            let history = bridge::replayed_events(&self.instance, &request.session);
-            let replayed = guarded(|| {
-                history.map_err(|error| ParkReason::Damaged(error.to_string())).and_then(|history| {
-                    self.trail.replayed(&history);
-                    session.replay(&history).map_err(ParkReason::from)
-                })
-            });
-            match replayed {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => return Ended::Here(TurnOutcome::Parked(request.batch, reason)),
-                Err(problem) => {
-                    let crashed = CrashedTurn { batch: request.batch, problem };
-                    return Ended::Here(TurnOutcome::Crashed(crashed));
+        Self {
+            instance,
+            session,
+            trail: Trail::default(),
+            partition: partition.address(),
+            registry,
+            max_payload_bytes,
+            runtime: shared.runtime.clone(),
+            workers: shared.workers.clone(),
+            asked: None,
+        }
+        .start()
+    }
+
+    /// At most one turn of an instance is under way, so the bound of the partition's mailbox is not in question.
+    fn report(&self, outcome: TurnOutcome) {
+        self.partition.do_send(TurnDone { instance: self.instance.clone(), outcome });
+    }
+
+    fn run(&mut self, request: TurnRequest) -> Ended {
+        if let ResidentSession::Entity(entity) = &self.session {
+            if self.is_stopping()
+                && !EntityId::of_instance(&self.instance)
+                    .is_some_and(|id| self.registry.has_entity(id.name()))
+            {
+                return Ended::Here(TurnOutcome::Parked(request.batch, ParkReason::Stopping));
+            }
+            let state = match request.session {
+                SessionSource::Entity(state) => *state,
+                _ => EntityState::default(),
+            };
+            let turn = entity.begin(request.batch, state, request.now);
+            return self.run_entity(Box::pin(turn));
+        }
+        let history = match &request.session {
+            SessionSource::Replay { .. } => {
+                match guarded(|| bridge::replayed_events(&self.instance, &request.session)) {
+                    Ok(Ok(history)) => Some(history),
+                    Ok(Err(error)) => {
+                        let reason = ParkReason::Damaged(error.to_string());
+                        return Ended::Here(TurnOutcome::Parked(request.batch, reason));
+                    }
+                    Err(problem) => return Ended::Here(crashed(request.batch, problem)),
                 }
+            }
+            _ => None,
+        };
+        if let Some(history) = &history {
+            self.trail.replayed(history);
+        }
+        if self.workers.is_some() {
+            self.choose_session(&request, history.as_deref());
+        }
+        match self.session {
+            ResidentSession::Remote(_) => self.run_remote(request, history),
+            _ => Ended::Here(self.run_here(request, history)),
+        }
+    }
+
+    /// Whoever has the code of the execution that the turn is for runs it: this process first.
+    fn choose_session(&mut self, request: &TurnRequest, history: Option<&[HistoryEvent]>) {
+        let is_over = match &self.session {
+            ResidentSession::Orchestration(session) => session.is_over(),
+            ResidentSession::Remote(session) => session.is_over(),
+            ResidentSession::Entity(_) => return,
+        };
+        let began = history.into_iter().flatten().find_map(|event| match &event.kind {
+            EventKind::ExecutionStarted(started) => Some(&**started),
+            _ => None,
+        });
+        let started = match began {
+            None if is_over => first_start(&request.batch),
+            began => began,
+        };
+        let Some(started) = started else { return };
+        match (self.registry.runs(started), &self.session) {
+            (true, ResidentSession::Remote(_)) => {
+                let (registry, instance) = (self.registry.clone(), self.instance.clone());
+                let session = Session::new(registry, instance, self.max_payload_bytes);
+                self.session = ResidentSession::Orchestration(Box::new(session));
+            }
+            (false, ResidentSession::Orchestration(_)) => {
+                let session = RemoteSession::new(self.instance.clone(), self.max_payload_bytes);
+                self.session = ResidentSession::Remote(Box::new(session));
+            }
+            _ => {}
+        }
+    }
+
+    fn run_here(&mut self, request: TurnRequest, history: Option<Vec<HistoryEvent>>) -> TurnOutcome {
+        let ResidentSession::Orchestration(session) = &mut self.session else { return TurnOutcome::GivenUp };
+        if let Some(history) = history {
+            match guarded(|| session.replay(&history)) {
+                Ok(Ok(())) => {}
+                Ok(Err(unfit)) => return TurnOutcome::Parked(request.batch, unfit.into()),
+                Err(problem) => return crashed(request.batch, problem),
             }
         }
         if let Err(unfit) = session.check(&request.batch) {
-            return Ended::Here(TurnOutcome::Parked(request.batch, unfit.into()));
+            return TurnOutcome::Parked(request.batch, unfit.into());
         }
         journal::begins(&request);
-        Ended::Here(match session.try_turn(request.batch, request.now, &request.room) {
+        match session.try_turn(request.batch, request.now, &request.room) {
             Ok(turn) => {
                 self.trail.turn(&self.instance, &turn);
                 journal::done(&self.instance, &turn);
                 TurnOutcome::Done(turn)
             }
             Err(crashed) => TurnOutcome::Crashed(crashed),
-        })
+        }
+    }
+
+    fn run_remote(&mut self, request: TurnRequest, history: Option<Vec<HistoryEvent>>) -> Ended {
+        let is_stopping = self.is_stopping();
+        let ResidentSession::Remote(session) = &mut self.session else {
+            return Ended::Here(TurnOutcome::GivenUp);
+        };
+        journal::begins(&request);
+        let step = guarded(|| {
+            if let Some(history) = history {
+                session.restore(history);
+            }
+            session.begin(&request.batch, request.now, &request.room)
+        });
+        match step {
+            Ok(RemoteStep::Done(turn)) => {
+                self.trail.turn(&self.instance, &turn);
+                journal::done(&self.instance, &turn);
+                Ended::Here(TurnOutcome::Done(turn))
+            }
+            Ok(RemoteStep::Ask(_)) if is_stopping => {
+                Ended::Here(TurnOutcome::Parked(request.batch, ParkReason::Stopping))
+            }
+            Ok(RemoteStep::Ask(turn)) => Ended::ByWorker(request.batch, turn),
+            Err(problem) => Ended::Here(crashed(request.batch, problem)),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.workers.as_ref().is_some_and(Workers::is_closed)
+    }
+
+    /// The turn goes on in a worker. Its answer comes as a message.
+    fn ask_worker(&mut self, batch: Vec<TaskMessage>, turn: RemoteTurn, context: &Context<Self>) {
+        let Some(workers) = &self.workers else { return };
+        let item = Item::turn(turn, context.address().downgrade().recipient());
+        self.asked = Some(item.clone());
+        // Before anything can report the end.
+        self.report(TurnOutcome::Outside(batch));
+        workers.offer(item);
     }
 
     /// Polls the turn once, here. Most entities wait for nothing real, and their turns end at once like any.
@@ -163,23 +315,26 @@ impl InstanceActor {
     fn go_on_outside(&self, turn: Pin<Box<PendingEntityTurn>>) {
         let (instance, partition) = (self.instance.clone(), self.partition.clone());
         // Before anything can report the end.
-        let outcome = TurnOutcome::Outside(turn.messages().to_vec());
-        partition.do_send(TurnDone { instance: instance.clone(), outcome });
+        self.report(TurnOutcome::Outside(turn.messages().to_vec()));
+        let is_here = EntityId::of_instance(&instance).is_some_and(|id| self.registry.has_entity(id.name()));
+        let workers = self.workers.clone().filter(|_| !is_here);
+        let given_up = async move {
+            match workers {
+                Some(workers) => workers.closed().await,
+                None => std::future::pending().await,
+            }
+        };
         self.runtime.spawn(async move {
-            let outcome = turn.await.into();
             // An entity has one turn at a time, so this is bounded by the number of entities.
+            let outcome = tokio::select! {
+                ended = turn => ended.into(),
+                () = given_up => TurnOutcome::GivenUp,
+            };
             partition.do_send(TurnDone { instance, outcome });
         });
     }
 }
 
-/// Starts an instance actor on the current thread.
-pub(super) fn start(
-    instance: InstanceId,
-    session: ResidentSession,
-    runtime: Handle,
-    partition: &Context<PartitionActor>,
-) -> Addr<InstanceActor> {
-    InstanceActor { instance, session, trail: Trail::default(), partition: partition.address(), runtime }
-        .start()
+fn crashed(batch: Vec<TaskMessage>, problem: String) -> TurnOutcome {
+    TurnOutcome::Crashed(CrashedTurn { batch, problem })
 }

@@ -4,6 +4,7 @@ mod actor;
 mod attempts;
 mod calls;
 mod dispatcher;
+mod elsewhere;
 mod instance;
 mod journal;
 mod limits;
@@ -11,8 +12,10 @@ mod messages;
 mod pump;
 
 pub(crate) use actor::{PartitionActor, PartitionContext, PartitionFailure};
+pub(crate) use attempts::Reports;
 pub use attempts::{ActivityProgress, ActivityState};
 pub(crate) use dispatcher::Dispatcher;
+pub(crate) use elsewhere::RunsElsewhere;
 pub(crate) use limits::Limits;
 pub(crate) use messages::{
     ActivitiesRead, Answer, Appended, Call, CallError, CountsRead, HistoryRead, Loaded, Materialised,

@@ -9,7 +9,7 @@ use steadfast_core::turn::CrashedTurn;
 use steadfast_store::{LogRecord, StoreError};
 
 use super::actor::{PartitionActor, PendingRead};
-use super::instance::{self, ResidentSession, RunTurn, TurnOutcome};
+use super::instance::{InstanceActor, RunTurn, TurnOutcome};
 use super::messages::{Appended, Loaded, Materialised, PartitionMessage, TurnDone, TurnPanicked};
 use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
 
@@ -88,10 +88,7 @@ impl PartitionActor {
         let actor = match (&request.session, self.instances.get(instance)) {
             (SessionSource::Resident | SessionSource::Entity(_), Some(actor)) => actor.clone(),
             _ => {
-                let (registry, max) = (self.shared.registry.clone(), self.shared.options.payload_bytes_max);
-                let session = ResidentSession::new(registry, instance, max);
-                let runtime = self.shared.runtime.clone();
-                let actor = instance::start(instance.clone(), session, runtime, context);
+                let actor = InstanceActor::start_for(instance.clone(), &self.shared, context);
                 self.instances.insert(instance.clone(), actor.clone());
                 actor
             }
@@ -110,7 +107,7 @@ impl PartitionActor {
                         release(Ok(()));
                     }
                 }
-                Effect::Dispatch(task) => self.attempts.wait(task),
+                Effect::Dispatch(task) => self.wait_for_place(task),
                 Effect::Cancel(id, reason) => self.cancel_attempt(id, reason),
                 Effect::Send(receiver, message) => outgoing.push((receiver, *message)),
                 Effect::Acknowledge(source, upto) => {
@@ -234,6 +231,7 @@ impl Handler<TurnDone> for PartitionActor {
         match done.outcome {
             TurnOutcome::Done(turn) => self.machine.on_turn(&done.instance, turn),
             TurnOutcome::Outside(batch) => self.machine.on_turn_outside(&done.instance, batch),
+            TurnOutcome::GivenUp => self.machine.on_turn_abandoned(&done.instance),
             TurnOutcome::Crashed(CrashedTurn { batch, problem }) => {
                 tracing::error!(instance = %done.instance, problem, "a turn crashed; the instance is tried again later");
                 self.machine.on_crashed(&done.instance, batch, &problem);

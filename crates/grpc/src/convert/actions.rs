@@ -1,9 +1,10 @@
 //! What a worker answers to a turn.
 
 use smol_str::{SmolStr, format_smolstr};
+use steadfast_core::turn::TurnAnswer;
 use steadfast_core::{
-    ActionKind, ActivityOptions, CarriedEvent, Completion, EventKind, FailureDetails, HistoryEvent,
-    InstanceId, OrchestrationStatus, OrchestratorAction, Payload, SubOrchestrationCreated, failure,
+    ActionKind, ActivityOptions, CarriedEvent, Completion, EventKind, FailureDetails, InstanceId,
+    OrchestrationStatus, OrchestratorAction, SubOrchestrationCreated, failure,
 };
 
 use super::entities::{call, lock, signal, unlock};
@@ -15,24 +16,6 @@ use super::state::status;
 use crate::wire;
 use crate::wire::orchestrator_action::OrchestratorActionType as Action;
 use crate::wire::send_entity_message_action::EntityMessageType;
-
-/// What the code asked for in one turn.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TurnAnswer {
-    /// What it asked for, in the order of the message, without what has a field of its own. The ids are the worker's, and
-    /// its history confirms them.
-    pub actions: Vec<OrchestratorAction>,
-    /// How the execution ends, if it does. What else was asked for is done before that, wherever it stood.
-    pub completion: Option<Completion>,
-    /// The events that go along to the next execution.
-    pub carried_events: Vec<CarriedEvent>,
-    /// Instances to be terminated, with the reason and whether their children are too.
-    pub terminations: Vec<(InstanceId, SmolStr, bool)>,
-    /// The history after a rewind, which takes the place of the one before.
-    pub rewound: Option<Vec<HistoryEvent>>,
-    /// The custom status; absent when there is none.
-    pub custom_status: Option<Payload>,
-}
 
 /// What a worker answers to a turn of `whose` execution. Children without an id get one that is derived from their
 /// parent's, as the protocol wants it: `parent:001f`.
@@ -51,6 +34,7 @@ pub fn turn_answer(response: wire::OrchestratorResponse, whose: &Whose) -> Resul
                 }
                 let (completion, carried) = completion(complete, whose)?;
                 answer.completion = Some(completion);
+                answer.completion_id = (id >= 0).then_some(id);
                 answer.carried_events = carried;
             }
             Action::TerminateOrchestration(terminate) => {

@@ -14,8 +14,9 @@ mod failure;
 mod history;
 mod scalars;
 mod state;
+mod work;
 
-pub use actions::{TurnAnswer, turn_answer};
+pub use actions::turn_answer;
 pub use activities::{activity_outcome, activity_request};
 pub use entities::{entity_id, operation_request};
 pub use error::WireError;
@@ -26,3 +27,4 @@ pub use scalars::{
     tags_to_wire, timestamp, timestamp_to_wire, trace, trace_to_wire,
 };
 pub use state::{orchestration_state, status, status_to_wire, statuses};
+pub use work::{activity_item, entity_answer, entity_item, turn_item, work_filters};

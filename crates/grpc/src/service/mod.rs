@@ -6,11 +6,12 @@ mod look;
 mod many;
 mod refuse;
 mod start;
+mod work;
 
 use std::pin::Pin;
 
 use futures_util::Stream;
-use steadfast_engine::Client;
+use steadfast_engine::{Client, Workers};
 use tonic::{Request, Response, Status};
 
 use crate::wire;
@@ -24,8 +25,9 @@ type Answer<T> = Result<Response<T>, Status>;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Serves one hub to clients of the protocol. Instances that clients start are run by the code that is registered with
-/// the hub; workers are not served, and are told so with `UNIMPLEMENTED`.
+/// Serves one hub to clients of the protocol, and to its workers if it has been given any. Instances that clients start
+/// are run by the code that is registered with the hub, and by workers if there is none. Without workers, those who ask
+/// for work are told so with `UNIMPLEMENTED`.
 ///
 /// ```no_run
 /// # async fn serve(client: steadfast_engine::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -38,12 +40,27 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Debug, Clone)]
 pub struct TaskHubService {
     client: Client,
+    workers: Option<Workers>,
+    partial_answers: work::PartialAnswers,
 }
 
 impl TaskHubService {
     /// Serves the hub of this client.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, workers: None, partial_answers: work::PartialAnswers::default() }
+    }
+
+    /// Gives work to workers of the protocol as well: see [`steadfast_engine::Hub::workers`].
+    pub fn with_workers(self, workers: Workers) -> Self {
+        Self { workers: Some(workers), ..self }
+    }
+
+    fn workers(&self) -> Result<&Workers, Status> {
+        self.workers.as_ref().ok_or_else(|| {
+            Status::unimplemented(
+                "this server gives no work to workers; its instances are run by its own code",
+            )
+        })
     }
 
     /// The tonic service, which takes messages of up to [`MESSAGE_BYTES_MAX`].
@@ -60,7 +77,6 @@ fn not_served<T>(what: &str) -> Result<T, Status> {
 }
 
 const QUERIES: &str = "queries";
-const WORKERS: &str = "workers";
 const HUBS: &str = "task hubs that come and go";
 
 #[tonic::async_trait]
@@ -174,51 +190,59 @@ impl TaskHubSidecarService for TaskHubService {
 
     async fn get_work_items(
         &self,
-        _: Request<wire::GetWorkItemsRequest>,
+        request: Request<wire::GetWorkItemsRequest>,
     ) -> Answer<Self::GetWorkItemsStream> {
-        not_served(WORKERS)
+        let header = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok());
+        let from = header("workerid").or_else(|| header("x-user-agent")).unwrap_or_default().to_owned();
+        self.work_items(request.into_inner(), from).map(Response::new)
     }
 
     async fn complete_activity_task(
         &self,
-        _: Request<wire::ActivityResponse>,
+        request: Request<wire::ActivityResponse>,
     ) -> Answer<wire::CompleteTaskResponse> {
-        not_served(WORKERS)
+        self.complete_activity(request.into_inner())?;
+        Ok(Response::new(wire::CompleteTaskResponse {}))
     }
 
     async fn complete_orchestrator_task(
         &self,
-        _: Request<wire::OrchestratorResponse>,
+        request: Request<wire::OrchestratorResponse>,
     ) -> Answer<wire::CompleteTaskResponse> {
-        not_served(WORKERS)
+        self.complete_turn(request.into_inner())?;
+        Ok(Response::new(wire::CompleteTaskResponse {}))
     }
 
     async fn complete_entity_task(
         &self,
-        _: Request<wire::EntityBatchResult>,
+        request: Request<wire::EntityBatchResult>,
     ) -> Answer<wire::CompleteTaskResponse> {
-        not_served(WORKERS)
+        self.complete_entity(request.into_inner())?;
+        Ok(Response::new(wire::CompleteTaskResponse {}))
     }
 
     async fn abandon_task_activity_work_item(
         &self,
-        _: Request<wire::AbandonActivityTaskRequest>,
+        request: Request<wire::AbandonActivityTaskRequest>,
     ) -> Answer<wire::AbandonActivityTaskResponse> {
-        not_served(WORKERS)
+        self.abandon(&request.into_inner().completion_token)?;
+        Ok(Response::new(wire::AbandonActivityTaskResponse {}))
     }
 
     async fn abandon_task_orchestrator_work_item(
         &self,
-        _: Request<wire::AbandonOrchestrationTaskRequest>,
+        request: Request<wire::AbandonOrchestrationTaskRequest>,
     ) -> Answer<wire::AbandonOrchestrationTaskResponse> {
-        not_served(WORKERS)
+        self.abandon(&request.into_inner().completion_token)?;
+        Ok(Response::new(wire::AbandonOrchestrationTaskResponse {}))
     }
 
     async fn abandon_task_entity_work_item(
         &self,
-        _: Request<wire::AbandonEntityTaskRequest>,
+        request: Request<wire::AbandonEntityTaskRequest>,
     ) -> Answer<wire::AbandonEntityTaskResponse> {
-        not_served(WORKERS)
+        self.abandon(&request.into_inner().completion_token)?;
+        Ok(Response::new(wire::AbandonEntityTaskResponse {}))
     }
 
     async fn create_task_hub(

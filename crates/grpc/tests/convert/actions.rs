@@ -1,7 +1,8 @@
 //! What a worker answers to a turn.
 
+use steadfast_core::turn::TurnAnswer;
 use steadfast_core::{ActionKind, Completion, Timestamp};
-use steadfast_grpc::convert::{TurnAnswer, turn_answer};
+use steadfast_grpc::convert::turn_answer;
 use steadfast_grpc::wire;
 use steadfast_grpc::wire::history_event::EventType;
 use steadfast_grpc::wire::orchestrator_action::OrchestratorActionType as Action;

@@ -82,8 +82,6 @@ async fn unknown_instances_are_not_found_and_ended_ones_are_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_served_is_said_to_be_so() {
     let mut served = serve().await;
-    let workers = soon(served.client.get_work_items(wire::GetWorkItemsRequest::default())).await;
-    assert_refused(workers.map(|_| ()), Code::Unimplemented, &["workers"]);
     let hubs = soon(served.client.create_task_hub(wire::CreateTaskHubRequest::default())).await;
     assert_refused(hubs, Code::Unimplemented, &["task hubs"]);
     served.stop().await;

@@ -8,3 +8,5 @@ mod look;
 mod many;
 mod start;
 mod support;
+mod work;
+mod worker;

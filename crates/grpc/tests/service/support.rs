@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use steadfast_core::Error;
 use steadfast_core::model::{EntityContext, OrchestrationContext, entity, orchestration};
-use steadfast_engine::{Hub, HubBuilder};
+use steadfast_engine::{Hub, HubBuilder, WorkersOptions};
 use steadfast_grpc::TaskHubService;
 use steadfast_grpc::wire;
 use steadfast_grpc::wire::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
@@ -52,12 +52,14 @@ pub(crate) async fn serve() -> Served {
                 Ok::<_, Error>(*total)
             },
         ))
+        .workers(WorkersOptions { abandon_delay: Duration::from_millis(5), ..WorkersOptions::default() })
         .start()
         .await
         .unwrap();
+    let workers = hub.workers().unwrap().clone();
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = incoming.local_addr().unwrap();
-    let service = TaskHubService::new(hub.client()).into_server();
+    let service = TaskHubService::new(hub.client()).with_workers(workers).into_server();
     let server = tokio::spawn(async move {
         Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
     });

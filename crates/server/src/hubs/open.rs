@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::RwLock;
-use steadfast_engine::{Hub, HubBuilder, HubError, HubOptions};
+use steadfast_engine::{Hub, HubBuilder, HubError, HubOptions, WorkersOptions};
 use steadfast_grpc::{HubName, Hubs, HubsError, TaskHubService};
 use steadfast_store::Store;
 use steadfast_store_sled::{SledOptions, SledStore};
@@ -97,10 +97,14 @@ impl Shared {
             let options = SledOptions { partitions: asked, ..SledOptions::default() };
             Ok(Arc::new(SledStore::open(&path, options)?) as Arc<dyn Store>)
         });
-        let started = builder.options(self.settings.options.clone()).start().await;
+        let builder = builder.options(self.settings.options.clone()).workers(WorkersOptions::default());
+        let started = builder.start().await;
         let started = started.map_err(|error| failed(hub, doing, error))?;
         tracing::info!(target: logs::TARGET, %hub, partitions = started.partitions(), new, "task hub open");
-        let service = TaskHubService::new(started.client());
+        let mut service = TaskHubService::new(started.client());
+        if let Some(workers) = started.workers() {
+            service = service.with_workers(workers.clone());
+        }
         self.open.write().insert(hub.clone(), OpenHub { hub: started, service: service.clone() });
         Ok(service)
     }

@@ -1,0 +1,284 @@
+//! The session of an instance whose code runs in another process: its history, and the two halves of its turns.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use super::exchange::{RemoteTurn, TurnAnswer};
+use crate::action::{ActionKind, Completion, OrchestratorAction};
+use crate::event::{EventKind, ExecutionStarted, HistoryEvent};
+use crate::ids::InstanceId;
+use crate::message::{Origin, TaskMessage};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+use crate::turn::emit::{Ending, emit_action, refuse_start};
+use crate::turn::guarded::HistoryRoom;
+use crate::turn::ledger::Ledger;
+use crate::turn::session::{Turn, answered_child, continuation, is_duplicate_start};
+
+/// An instance in memory whose code runs in another process.
+#[derive(Debug)]
+pub struct RemoteSession {
+    instance: InstanceId,
+    max_payload_bytes: usize,
+    execution: Option<RemoteExecution>,
+    /// The first half of the turn whose answer is awaited.
+    asked: Option<(Turn, HistoryRoom)>,
+}
+
+#[derive(Debug)]
+struct RemoteExecution {
+    started: Arc<ExecutionStarted>,
+    history: Arc<Vec<HistoryEvent>>,
+    ledger: Ledger,
+    /// Activities without a result.
+    activities: BTreeSet<i32>,
+    /// The time of the last turn.
+    now: Timestamp,
+    /// A number greater than that of any action so far.
+    next_id: i32,
+    suspended: bool,
+    ended: bool,
+    /// What the last turn in this session set it to; not known before.
+    custom_status: Option<Option<Payload>>,
+}
+
+/// What comes after the first half of a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RemoteStep {
+    /// Nothing: the turn needed no code.
+    Done(Turn),
+    /// A worker is to run the code, and its answer goes to [`RemoteSession::answer`].
+    Ask(RemoteTurn),
+}
+
+impl RemoteSession {
+    /// A session without history: for a new instance, or one whose execution is over.
+    pub fn new(instance: InstanceId, max_payload_bytes: usize) -> Self {
+        Self { instance, max_payload_bytes, execution: None, asked: None }
+    }
+
+    /// Takes in a history, so that the next turn goes on where it ends.
+    pub fn restore(&mut self, history: Vec<HistoryEvent>) {
+        let started = history.iter().find_map(|event| match &event.kind {
+            EventKind::ExecutionStarted(started) => Some((started, event.timestamp)),
+            _ => None,
+        });
+        let Some((started, at)) = started else { return };
+        let mut execution = RemoteExecution::new((**started).clone(), at);
+        history.iter().for_each(|event| execution.note(event));
+        execution.custom_status = None;
+        execution.history = Arc::new(history);
+        self.execution = Some(execution);
+    }
+
+    /// Whether the execution in this session is over, so that only a new start can wake it.
+    pub fn is_over(&self) -> bool {
+        self.execution.as_ref().is_none_or(|execution| execution.ended)
+    }
+
+    /// The first half of a turn, over a batch of messages in order. If a turn does not come to its second half, the session
+    /// is not to be used again.
+    pub fn begin(&mut self, batch: &[TaskMessage], now: Timestamp, room: &HistoryRoom) -> RemoteStep {
+        let first = if self.is_over() { continuation(batch) } else { None };
+        let rest = batch.iter().enumerate().filter(|(at, _)| Some(*at) != first).map(|(_, message)| message);
+        let mut turn = Turn::default();
+        let mut terminated = None;
+        for message in first.map(|at| &batch[at]).into_iter().chain(rest) {
+            self.accept(message, now, &mut terminated, &mut turn);
+        }
+        let Some(execution) = self.execution.as_mut().filter(|_| turn.execution.is_some()) else {
+            return RemoteStep::Done(turn);
+        };
+        turn.events.iter().for_each(|event| execution.note(event));
+        if let Some((reason, recurse)) = terminated {
+            execution.ledger.terminated_recursively = recurse;
+            let answer =
+                TurnAnswer { completion: Some(Completion::Terminated(reason)), ..TurnAnswer::default() };
+            return RemoteStep::Done(execution.finish(&self.instance, turn, answer));
+        }
+        if let Some(failure) = room.refuse(turn.events.len() + 2) {
+            return RemoteStep::Done(execution.finish(&self.instance, turn, TurnAnswer::failed(failure)));
+        }
+        if execution.suspended {
+            return RemoteStep::Done(execution.close(turn));
+        }
+        let asked = RemoteTurn {
+            instance: self.instance.clone(),
+            started: execution.started.clone(),
+            past: execution.history.clone(),
+            new: turn.events.as_slice().into(),
+        };
+        self.asked = Some((turn, *room));
+        RemoteStep::Ask(asked)
+    }
+
+    /// The second half: what the worker answered. None when no answer is awaited.
+    pub fn answer(&mut self, mut answer: TurnAnswer) -> Option<Turn> {
+        let (turn, room) = self.asked.take()?;
+        let execution = self.execution.as_mut()?;
+        if let Some(failure) = answer.too_large(self.max_payload_bytes) {
+            answer = TurnAnswer::failed(failure);
+        } else if answer.completion.is_none() {
+            // Its end, and that of the turn, are events as well.
+            let further = turn.events.len() + answer.actions.len() + 2;
+            if let Some(failure) = room.refuse(further) {
+                answer = TurnAnswer::failed(failure);
+            }
+        }
+        Some(execution.finish(&self.instance, turn, answer))
+    }
+
+    /// Reconciles one message with the state.
+    fn accept(
+        &mut self,
+        message: &TaskMessage,
+        now: Timestamp,
+        terminated: &mut Option<(SmolStr, bool)>,
+        turn: &mut Turn,
+    ) {
+        let (wanted, mut event) = (message.execution, message.event.clone());
+        if let EventKind::ExecutionStarted(started) = &mut event.kind {
+            let is_duplicate = self
+                .execution
+                .as_ref()
+                .is_some_and(|execution| is_duplicate_start(&execution.started, started));
+            if !self.is_over() || is_duplicate {
+                turn.discarded += 1;
+                if !is_duplicate {
+                    turn.messages.extend(refuse_start(&self.instance, started, event.timestamp));
+                }
+                return;
+            }
+            started.version_inherited = false;
+            let execution = RemoteExecution::new((**started).clone(), event.timestamp);
+            // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
+            let now = if started.generation > 0 { now.max(event.timestamp) } else { now };
+            self.execution.insert(execution).open(now, turn);
+        } else {
+            let answered = answered_child(&event.kind);
+            let current = self.execution.as_mut().filter(|execution| !execution.ended);
+            let addressed = current.filter(|execution| {
+                wanted.is_none_or(|wanted| execution.started.answers_to(wanted, answered))
+            });
+            let is_rewind = matches!(event.kind, EventKind::ExecutionRewound { .. });
+            match addressed {
+                Some(execution) if terminated.is_none() && !is_rewind => execution.open(now, turn),
+                _ => {
+                    turn.discarded += 1;
+                    return;
+                }
+            }
+        }
+        if let EventKind::ExecutionTerminated { reason, recurse } = &event.kind {
+            *terminated = Some((reason.clone(), *recurse));
+        }
+        turn.events.push(event);
+    }
+}
+
+impl RemoteExecution {
+    fn new(started: ExecutionStarted, started_at: Timestamp) -> Self {
+        Self {
+            ledger: Ledger::new(started.created_at.unwrap_or(started_at)),
+            started: Arc::new(started),
+            history: Arc::default(),
+            activities: BTreeSet::new(),
+            now: Timestamp::default(),
+            next_id: 0,
+            suspended: false,
+            ended: false,
+            custom_status: Some(None),
+        }
+    }
+
+    /// Takes note of an event of its history.
+    fn note(&mut self, event: &HistoryEvent) {
+        self.ledger.note_action(event);
+        self.ledger.note_answer(&event.kind);
+        self.note_number(event);
+        match &event.kind {
+            EventKind::OrchestratorStarted => self.now = self.now.max(event.timestamp),
+            EventKind::TaskCompleted { task_scheduled_id, .. }
+            | EventKind::TaskFailed { task_scheduled_id, .. } => {
+                self.activities.remove(task_scheduled_id);
+            }
+            EventKind::ExecutionSuspended { .. } => self.suspended = true,
+            EventKind::ExecutionResumed { .. } => self.suspended = false,
+            EventKind::ExecutionCompleted { .. } | EventKind::ContinueAsNew { .. } => self.ended = true,
+            _ => {}
+        }
+    }
+
+    fn note_number(&mut self, event: &HistoryEvent) {
+        self.next_id = self.next_id.max(event.event_id.saturating_add(1));
+        if let EventKind::TaskScheduled { .. } = event.kind {
+            self.activities.insert(event.event_id);
+        }
+    }
+
+    /// Begins the turn with `OrchestratorStarted`, once. The clock of an execution never goes back.
+    fn open(&mut self, now: Timestamp, turn: &mut Turn) {
+        if turn.execution.is_none() {
+            turn.execution = Some(self.started.execution);
+            turn.version = self.started.version.clone();
+            turn.events.push(HistoryEvent::message(now.max(self.now), EventKind::OrchestratorStarted));
+        }
+    }
+
+    /// Makes events and messages of what the code asked for, and ends the turn.
+    fn finish(&mut self, instance: &InstanceId, mut turn: Turn, answer: TurnAnswer) -> Turn {
+        let now = turn.events[0].timestamp;
+        let TurnAnswer { actions, completion, completion_id, carried_events, terminations, .. } = answer;
+        for mut action in actions {
+            self.distinguish_child(&mut action);
+            emit_action(instance, &self.started, &mut self.ledger, action, now, &mut turn);
+            turn.events.last().into_iter().for_each(|event| self.note_number(event));
+        }
+        let terminate = |(instance, reason, recurse): (InstanceId, SmolStr, bool)| {
+            let event = HistoryEvent::message(now, EventKind::ExecutionTerminated { reason, recurse });
+            TaskMessage { instance, execution: None, event, origin: Origin::Local }
+        };
+        turn.messages.extend(terminations.into_iter().map(terminate));
+        let status = answer.custom_status;
+        let by_code = !matches!(completion, Some(Completion::Terminated(_)));
+        if by_code && self.custom_status.as_ref() != Some(&status) {
+            turn.custom_status = Some(status.clone().unwrap_or_else(|| Payload::from_json("")));
+            self.custom_status = Some(status);
+        }
+        if let Some(mut completion) = completion {
+            if let Completion::ContinueAsNew { preserve_events, .. } = &mut completion {
+                *preserve_events = true;
+            }
+            let event_id = completion_id.filter(|id| *id >= self.next_id).unwrap_or(self.next_id);
+            let ending = Ending { instance, started: &self.started, event_id, now };
+            ending.emit(&mut self.ledger, completion, || carried_events, &mut turn);
+            self.ended = true;
+        }
+        self.close(turn)
+    }
+
+    /// A child that is created again under the number of one that failed is another execution: the worker need not number
+    /// its attempts.
+    fn distinguish_child(&self, action: &mut OrchestratorAction) {
+        if let ActionKind::CreateSubOrchestration(created) = &mut action.kind {
+            let turn = i32::try_from(self.history.len()).unwrap_or(i32::MAX);
+            created.execution = self.started.execution.derive("child", action.id).derive("turn", turn);
+        }
+    }
+
+    /// Ends a turn whose events are complete.
+    fn close(&mut self, mut turn: Turn) -> Turn {
+        let now = turn.events[0].timestamp;
+        turn.events.push(HistoryEvent::message(now, EventKind::OrchestratorCompleted));
+        turn.ended = self.ended;
+        if self.ended {
+            turn.cancelled_activities = std::mem::take(&mut self.activities).into_iter().collect();
+            self.history = Arc::default();
+        } else {
+            Arc::make_mut(&mut self.history).extend_from_slice(&turn.events);
+        }
+        turn
+    }
+}
