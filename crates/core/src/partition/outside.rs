@@ -52,12 +52,10 @@ impl Partition {
         }
     }
 
-    /// Nobody runs turns of orchestrations outside any more: see [`Partition::on_turn_abandoned`].
-    pub fn give_up_outside_orchestrations(&mut self) {
+    /// The orchestrations whose turns go on outside, in no particular order.
+    pub fn orchestrations_outside(&self) -> impl Iterator<Item = &InstanceId> {
         let outside = self.entries.iter().filter(|(instance, entry)| entry.outside && !instance.is_entity());
-        let mut outside: Vec<_> = outside.map(|(instance, _)| instance.clone()).collect();
-        outside.sort_unstable();
-        outside.iter().for_each(|instance| self.on_turn_abandoned(instance));
+        outside.map(|(instance, _)| instance)
     }
 
     /// How many turns go on outside.

@@ -54,7 +54,7 @@ impl HubThreads {
             payload_bytes_max: options.payload_bytes_max,
             slots: Arc::new(Semaphore::new(options.concurrent_activities_max.min(Semaphore::MAX_PERMITS))),
         };
-        let clock_flows = !announce_jumps(&*clock, routes, workers.clone());
+        let clock_flows = !announce_jumps(&*clock, routes, workers.as_ref());
         if let Some(workers) = &workers {
             workers.keep_time(&runtime, clock_flows);
         }
@@ -112,11 +112,12 @@ impl HubThreads {
 }
 
 /// A clock that jumps wakes all partitions when it does; false for one that flows.
-fn announce_jumps(clock: &dyn Clock, routes: &Arc<Routes>, workers: Option<Workers>) -> bool {
+fn announce_jumps(clock: &dyn Clock, routes: &Arc<Routes>, workers: Option<&Workers>) -> bool {
     let routes = Arc::downgrade(routes);
+    let tick_workers = workers.map(Workers::ticker);
     clock.on_jump(Box::new(move || {
-        if let Some(workers) = &workers {
-            workers.tick();
+        if let Some(tick) = &tick_workers {
+            tick();
         }
         if let Some(routes) = routes.upgrade() {
             routes.all().iter().for_each(|address| address.do_send(Tick));

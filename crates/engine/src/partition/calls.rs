@@ -322,7 +322,7 @@ impl Handler<Stop> for PartitionActor {
             return;
         }
         self.machine.begin_no_more_turns();
-        self.machine.give_up_outside_orchestrations();
+        self.give_up_turns_of_workers();
         self.held_back.clear();
         self.attempts.forget_waiting();
         context.run_later(self.shared.options.stop_timeout, |actor, context| {

@@ -109,7 +109,9 @@ impl Handler<TurnAnswered> for InstanceActor {
     type Result = ();
 
     fn handle(&mut self, TurnAnswered(answer): TurnAnswered, _context: &mut Self::Context) {
-        self.asked = None;
+        if self.asked.take().is_none() {
+            return;
+        }
         let ResidentSession::Remote(session) = &mut self.session else { return };
         match guarded(|| session.answer(*answer)) {
             Ok(Some(turn)) => {
@@ -119,6 +121,22 @@ impl Handler<TurnAnswered> for InstanceActor {
             }
             Ok(None) => self.report(TurnOutcome::GivenUp),
             Err(problem) => self.report(crashed(Vec::new(), problem)),
+        }
+    }
+}
+
+/// No worker will answer; an answer that came before counts.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct GiveUp;
+
+impl Handler<GiveUp> for InstanceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: GiveUp, _context: &mut Self::Context) {
+        if let Some(item) = self.asked.take() {
+            item.withdraw();
+            self.report(TurnOutcome::GivenUp);
         }
     }
 }

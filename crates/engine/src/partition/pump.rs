@@ -9,7 +9,7 @@ use steadfast_core::turn::CrashedTurn;
 use steadfast_store::{LogRecord, StoreError};
 
 use super::actor::{PartitionActor, PendingRead};
-use super::instance::{InstanceActor, RunTurn, TurnOutcome};
+use super::instance::{GiveUp, InstanceActor, RunTurn, TurnOutcome};
 use super::messages::{Appended, Loaded, Materialised, PartitionMessage, TurnDone, TurnPanicked};
 use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
 
@@ -207,6 +207,15 @@ impl PartitionActor {
             self.expire_attempts();
         }
         self.pump_soon(context);
+    }
+
+    /// No worker answers any more. What has been answered already is on its way to the instances.
+    pub(super) fn give_up_turns_of_workers(&self) {
+        for instance in self.machine.orchestrations_outside() {
+            if let Some(actor) = self.instances.get(instance) {
+                actor.do_send(GiveUp);
+            }
+        }
     }
 
     fn stop_if_done(&mut self, context: &mut Context<Self>) {

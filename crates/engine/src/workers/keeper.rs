@@ -1,5 +1,6 @@
 //! Watches the time for workers: leases that run out, pauses that end, and work that nobody takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -10,7 +11,7 @@ use super::Workers;
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Workers {
-    /// Watches the time until the workers are closed. A clock that does not flow by itself calls [`Workers::tick`].
+    /// Watches the time until the workers are closed. A clock that does not flow by itself calls [`Workers::ticker`].
     pub(crate) fn keep_time(&self, runtime: &Handle, clock_flows: bool) {
         let workers = self.clone();
         runtime.spawn(async move {
@@ -39,9 +40,19 @@ impl Workers {
         }
     }
 
-    /// Offers again what is due.
-    pub(crate) fn tick(&self) {
+    fn tick(&self) {
         self.change(|state, now| state.tick(now));
+    }
+
+    /// To be called when the clock has jumped.
+    pub(crate) fn ticker(&self) -> impl Fn() + Send + Sync + 'static {
+        // The clock keeps it, and is kept by the workers itself.
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                Self { shared }.tick();
+            }
+        }
     }
 
     async fn report(&self) {

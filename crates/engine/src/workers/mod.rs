@@ -33,7 +33,7 @@ pub use item::{EntityWork, WorkItem, WorkKind};
 pub(crate) use item::{Item, TurnAnswered};
 pub use options::WorkersOptions;
 pub use state::{PerKind, WorkersStatus};
-use state::{State, WorkerId};
+use state::{State, Why, WorkerId};
 
 use crate::clock::Clock;
 
@@ -179,7 +179,7 @@ impl Workers {
             return self.offer(item);
         }
         let pause = self.shared.options.abandon_pause(failures);
-        self.change(|state, now| state.delay(item, now.after(pause)));
+        self.change(|state, now| state.delay(item, now.after(pause), Why::GivenBack));
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -221,6 +221,7 @@ impl Workers {
         let item = self.change(|state, _| state.settle(token, kind));
         let Some(item) = item else { return Delivered::Stale };
         deliver(&item);
+        self.shared.state.lock().delivered();
         self.shared.settled.notify_waiters();
         Delivered::Taken
     }

@@ -89,6 +89,21 @@ struct HandedOut {
     due: Timestamp,
 }
 
+/// An item that waits for a time.
+struct Delayed {
+    item: Arc<Item>,
+    why: Why,
+}
+
+/// Why an item waits for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A worker has given it back.
+    GivenBack,
+    /// Its worker has gone away, and may complete it yet.
+    Grace,
+}
+
 #[derive(Default)]
 pub(super) struct State {
     workers: BTreeMap<WorkerId, Worker>,
@@ -97,10 +112,12 @@ pub(super) struct State {
     /// When items have been with their workers for too long.
     leases: BTreeSet<(Timestamp, u64)>,
     /// Items that are offered again at a time.
-    delayed: BTreeMap<(Timestamp, u64), Arc<Item>>,
+    delayed: BTreeMap<(Timestamp, u64), Delayed>,
     /// Who gets what, not sent yet.
     decided: Vec<(WorkerId, Arc<Item>)>,
     next: u64,
+    /// Results on their way to whoever waits for them.
+    delivering: usize,
     draining: bool,
     closed: bool,
 }
@@ -123,8 +140,13 @@ impl State {
         }
         self.workers.insert(id, Worker { profile, busy: PerKind::default(), sender });
         self.fill(id);
-        // What another one has given back waits for others.
-        for (_, item) in std::mem::take(&mut self.delayed) {
+        // What another one has given back is for this one to try.
+        let given_back: Vec<_> = self
+            .delayed
+            .extract_if(.., |_, delayed| delayed.why == Why::GivenBack)
+            .map(|(_, delayed)| delayed.item)
+            .collect();
+        for item in given_back {
             self.offer(item, None);
         }
         id
@@ -157,14 +179,14 @@ impl State {
             if item.key.kind == WorkKind::Orchestration {
                 self.offer(item, None);
             } else {
-                self.delay(item, now.after(options.disconnect_grace));
+                self.delay(item, now.after(options.disconnect_grace), Why::Grace);
             }
         }
     }
 
-    pub(super) fn delay(&mut self, item: Arc<Item>, until: Timestamp) {
+    pub(super) fn delay(&mut self, item: Arc<Item>, until: Timestamp, why: Why) {
         let number = self.number();
-        self.delayed.insert((until, number), item);
+        self.delayed.insert((until, number), Delayed { item, why });
     }
 
     /// Gives an item to a worker that has a free place, or lets it wait.
@@ -273,7 +295,12 @@ impl State {
                 self.free(worker, kind);
             }
         }
+        self.delivering += usize::from(wanted);
         wanted.then_some(item)
+    }
+
+    pub(super) fn delivered(&mut self) {
+        self.delivering = self.delivering.saturating_sub(1);
     }
 
     /// A worker gives an item back. False if it does not have it.
@@ -283,7 +310,7 @@ impl State {
         let times = item.abandoned.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         match self.pick(&item.key, worker) {
             Some(other) => self.decide(other, item.clone()),
-            None => self.delay(item.clone(), now.after(options.abandon_pause(times))),
+            None => self.delay(item.clone(), now.after(options.abandon_pause(times)), Why::GivenBack),
         }
         if let Some(worker) = worker {
             self.free(worker, item.key.kind);
@@ -310,7 +337,7 @@ impl State {
             }
         }
         while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now) {
-            let item = first.remove();
+            let Delayed { item, .. } = first.remove();
             self.offer(item, None);
         }
     }
@@ -327,9 +354,10 @@ impl State {
         self.draining = true;
     }
 
-    /// Whether no worker has anything to do.
+    /// Whether no worker has anything to do, and all results have been delivered.
     pub(super) fn is_idle(&self) -> bool {
-        self.handed_out.values().all(|handed| handed.worker.is_none()) && self.decided.is_empty()
+        let busy = self.handed_out.values().any(|handed| handed.worker.is_some());
+        !busy && self.decided.is_empty() && self.delivering == 0
     }
 
     pub(super) fn close(&mut self) {
@@ -349,7 +377,7 @@ impl State {
                 }
             }
         }
-        for item in self.delayed.values().filter(|item| item.is_wanted()) {
+        for Delayed { item, .. } in self.delayed.values().filter(|delayed| delayed.item.is_wanted()) {
             *status.waiting.of_mut(item.key.kind) += 1;
         }
         status

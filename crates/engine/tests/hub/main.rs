@@ -14,3 +14,4 @@ mod sessions;
 mod start;
 mod supervision;
 mod support;
+mod workers;
