@@ -15,6 +15,7 @@ mod tls;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream;
 use tokio::sync::{Semaphore, watch};
@@ -39,6 +40,10 @@ const TARGET: &str = "steadfast::server";
 
 /// How large the metadata of a call may be, in bytes.
 const METADATA_BYTES_MAX: u32 = 16 << 10;
+
+/// How long connections may take to close once all calls have ended. Their answers are sent by then, and a client that
+/// does not say goodbye is not waited for.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A server could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +76,14 @@ pub async fn serve(
     let limits = options.limits;
     let (close, mut closing) = watch::channel(false);
     let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+    // More cannot be acquired at once.
+    let calls_max = u32::try_from(limits.calls).unwrap_or(u32::MAX);
+    let calls = places(calls_max as usize);
     let shared = Arc::new(Shared {
         hubs,
         access,
         limits,
-        calls: places(limits.calls),
+        calls: calls.clone(),
         worker_streams: places(limits.worker_streams),
         closing: closing.clone(),
     });
@@ -111,14 +119,19 @@ pub async fn serve(
         shutdown.await;
         announce(&health, ServingStatus::NotServing).await;
         close.send_replace(true);
-        tokio::time::sleep(options.drain_timeout).await;
+        let all_ended = async {
+            // An error would mean that the semaphore is closed, which nobody does.
+            let _ = calls.acquire_many(calls_max).await;
+            tokio::time::sleep(GOODBYE).await;
+        };
+        let ended = tokio::time::timeout(options.drain_timeout, all_ended).await;
+        if calls.available_permits() < calls_max as usize && ended.is_err() {
+            tracing::warn!(target: TARGET, "calls did not end within the drain timeout, and are cut off");
+        }
     };
     tokio::select! {
         served = served => Ok(served?),
-        () = cut_off => {
-            tracing::warn!(target: TARGET, "calls did not end within the drain timeout, and are cut off");
-            Ok(())
-        }
+        () = cut_off => Ok(()),
     }
 }
 
