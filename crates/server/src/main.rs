@@ -61,8 +61,9 @@ STEADFAST_DATA_DIR and data-dir. A flag goes before the environment, and that be
 When calls are taken, one line is printed to stdout, with the real addresses:
   steadfast 0.1.0 ready: address=127.0.0.1:4001,[::1]:4001 hub=default ...
 
-SIGTERM and SIGINT: calls under way end, waits and streams are cut with UNAVAILABLE, everything is written, and the exit
-code is 0. A second one stops at once; what was acknowledged is durable anyway. SIGHUP: tokens and certificates are read again.
+SIGTERM and SIGINT: no call is taken, waits get UNAVAILABLE, workers bring the results of what they have begun and are sent
+away, everything is written, and the exit code is 0. A second one stops at once; what was acknowledged is durable anyway.
+SIGHUP: tokens and certificates are read again.
 
 Examples:
   steadfast serve

@@ -30,8 +30,20 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) calls: Arc<Semaphore>,
     pub(super) worker_streams: Arc<Semaphore>,
-    /// Becomes true when the server shuts down.
-    pub(super) closing: watch::Receiver<bool>,
+    pub(super) phase: watch::Receiver<Phase>,
+    /// Each call that ends by itself holds a receiver.
+    pub(super) under_way: watch::Sender<()>,
+}
+
+/// How far the server is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// All calls are taken.
+    Open,
+    /// Only the results of work are taken that workers have begun; waits end.
+    Draining,
+    /// Nothing is taken, and streams end.
+    Closed,
 }
 
 /// The service: each call goes to the service of its hub.
@@ -63,7 +75,8 @@ impl Shared {
         let Some(method) = method_of(path) else {
             return Err(Status::unimplemented(format!("there is no method '{path}'")));
         };
-        if *self.closing.borrow() {
+        let phase = *self.phase.borrow();
+        if phase == Phase::Closed || phase == Phase::Draining && !method.brings_results() {
             return Err(shutting_down());
         }
         let hub = self.hub_of(request.headers())?;
@@ -71,9 +84,13 @@ impl Shared {
         self.access.check(token.as_deref(), &hub, method.any_of)?;
         let mut places = vec![self.place()?];
         match method.length {
-            Length::Short => self.answer(method, &hub, request).await,
+            Length::Short => {
+                let _under_way = self.under_way.subscribe();
+                self.answer(method, &hub, request).await
+            }
             Length::Wait => {
-                let ending = self.ending(token, hub.clone(), method.any_of);
+                let _under_way = self.under_way.subscribe();
+                let ending = self.ending(Phase::Draining, token, hub.clone(), method.any_of);
                 match future::select(Box::pin(self.answer(method, &hub, request)), ending).await {
                     Either::Left((answer, _)) => answer,
                     Either::Right((status, _)) => Err(status),
@@ -82,7 +99,7 @@ impl Shared {
             Length::WorkItems => {
                 places.push(place(&self.worker_streams, "worker streams", self.limits.worker_streams)?);
                 let response = self.answer(method, &hub, request).await?;
-                let ending = self.ending(token, hub, method.any_of);
+                let ending = self.ending(Phase::Closed, token, hub, method.any_of);
                 Ok(response.map(|body| Body::new(Held::new(body, ending, places))))
             }
         }
@@ -122,12 +139,12 @@ impl Shared {
         Ok(text.parse::<HubName>()?)
     }
 
-    /// Ends when the server does.
-    pub(super) fn closed(&self) -> Ending {
-        let mut closing = self.closing.clone();
+    /// Ends when the server is so far.
+    pub(super) fn at(&self, wanted: Phase) -> Ending {
+        let mut phase = self.phase.clone();
         Box::pin(async move {
             // Its sender lives as long as the server.
-            let _ = closing.wait_for(|closing| *closing).await;
+            let _ = phase.wait_for(|phase| *phase >= wanted).await;
             shutting_down()
         })
     }
@@ -137,14 +154,14 @@ impl Shared {
         place(&self.calls, "calls", self.limits.calls)
     }
 
-    /// Ends when the server does, or the caller's token no longer allows the call.
-    fn ending(&self, token: Option<String>, hub: HubName, any_of: &'static [Role]) -> Ending {
-        let (mut closed, access) = (self.closed(), self.access.clone());
+    /// Ends when the server is so far, or the caller's token no longer allows the call.
+    fn ending(&self, phase: Phase, token: Option<String>, hub: HubName, any_of: &'static [Role]) -> Ending {
+        let (mut ended, access) = (self.at(phase), self.access.clone());
         Box::pin(async move {
             let mut changes = access.changes();
             loop {
                 tokio::select! {
-                    status = &mut closed => return status,
+                    status = &mut ended => return status,
                     Ok(()) = changes.changed() => {
                         if let Err(denied) = access.check(token.as_deref(), &hub, any_of) {
                             return denied.into();

@@ -78,6 +78,10 @@ pub trait Hubs: Send + Sync + 'static {
     /// Makes a new hub. One of that name is an error, or is deleted first if `recreate` says so.
     fn create<'a>(&'a self, hub: &'a HubName, recreate: bool) -> BoxFuture<'a, Result<(), HubsError>>;
 
+    /// Ends the work in all hubs: gives none out any more, waits as long as the hubs are set to for the results of what is
+    /// under way, and stops them. Meanwhile [`Self::find`] gives those that are open, so that results find their way.
+    fn drain(&self) -> BoxFuture<'_, ()>;
+
     /// Deletes a hub with everything in it. Calls that are under way in it fail.
     fn delete<'a>(&'a self, hub: &'a HubName) -> BoxFuture<'a, Result<(), HubsError>>;
 }

@@ -21,6 +21,13 @@ pub(super) struct Method {
     pub(super) length: Length,
 }
 
+impl Method {
+    /// Whether a worker says by it how its work went.
+    pub(super) fn brings_results(&self) -> bool {
+        self.length == Length::Short && self.any_of == [Worker]
+    }
+}
+
 const fn method(name: &'static str, any_of: &'static [Role], length: Length) -> Method {
     Method { name, any_of, length }
 }

@@ -32,7 +32,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::task_hub_sidecar_service_server::SERVICE_NAME;
 use connection::Acceptor;
-use gate::{Gate, Shared};
+use gate::{Gate, Phase, Shared};
 use open::Open;
 
 /// The target of what a server reports.
@@ -41,7 +41,7 @@ const TARGET: &str = "steadfast::server";
 /// How large the metadata of a call may be, in bytes.
 const METADATA_BYTES_MAX: u32 = 16 << 10;
 
-/// How long connections may take to close once all calls have ended. Their answers are sent by then, and a client that
+/// How long connections may take to close when all is done. Their answers are sent by then, and a client that
 /// does not say goodbye is not waited for.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -59,9 +59,9 @@ pub enum ServeError {
     },
 }
 
-/// Serves hubs on these sockets until `shutdown` is done and the calls under way have ended: from then on no call is
-/// taken, waits and streams end with `UNAVAILABLE`, connections are told to go away (GOAWAY), and other calls have the
-/// drain timeout to end.
+/// Serves hubs on these sockets until `shutdown` is done. Then no call is taken any more, waits end with `UNAVAILABLE`, and
+/// other calls have the drain timeout to end; the hubs are drained, for which results of work are still taken; workers are
+/// sent away with `UNAVAILABLE`, connections with GOAWAY.
 ///
 /// # Errors
 /// When the transport fails.
@@ -74,18 +74,16 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let limits = options.limits;
-    let (close, mut closing) = watch::channel(false);
+    let phase = watch::Sender::new(Phase::Open);
     let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-    // More cannot be acquired at once.
-    let calls_max = u32::try_from(limits.calls).unwrap_or(u32::MAX);
-    let calls = places(calls_max as usize);
     let shared = Arc::new(Shared {
         hubs,
         access,
         limits,
-        calls: calls.clone(),
+        calls: places(limits.calls),
         worker_streams: places(limits.worker_streams),
-        closing: closing.clone(),
+        phase: phase.subscribe(),
+        under_way: watch::Sender::new(()),
     });
     let (health, health_service) = tonic_health::server::health_reporter();
     announce(&health, ServingStatus::Serving).await;
@@ -108,30 +106,28 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|error| ServeError::Reflection { problem: error.to_string() })?;
-        router = router.add_service(Open::new(reflection, shared));
+        router = router.add_service(Open::new(reflection, shared.clone()));
     }
+    let mut closed = phase.subscribe();
     let signal = async move {
         // An error would mean that the sender, below, is gone.
-        let _ = closing.wait_for(|closing| *closing).await;
+        let _ = closed.wait_for(|phase| *phase == Phase::Closed).await;
     };
     let served = router.serve_with_incoming_shutdown(incoming, signal);
-    let cut_off = async {
+    let stop = async {
         shutdown.await;
         announce(&health, ServingStatus::NotServing).await;
-        close.send_replace(true);
-        let all_ended = async {
-            // An error would mean that the semaphore is closed, which nobody does.
-            let _ = calls.acquire_many(calls_max).await;
-            tokio::time::sleep(GOODBYE).await;
-        };
-        let ended = tokio::time::timeout(options.drain_timeout, all_ended).await;
-        if calls.available_permits() < calls_max as usize && ended.is_err() {
+        phase.send_replace(Phase::Draining);
+        if tokio::time::timeout(options.drain_timeout, shared.under_way.closed()).await.is_err() {
             tracing::warn!(target: TARGET, "calls did not end within the drain timeout, and are cut off");
         }
+        shared.hubs.drain().await;
+        phase.send_replace(Phase::Closed);
+        tokio::time::sleep(GOODBYE).await;
     };
     tokio::select! {
         served = served => Ok(served?),
-        () = cut_off => Ok(()),
+        () = stop => Ok(()),
     }
 }
 

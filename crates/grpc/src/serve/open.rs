@@ -11,7 +11,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 
-use super::gate::Shared;
+use super::gate::{Phase, Shared};
 use super::held::Held;
 
 /// A service whose calls count like all others, and whose streams end when the server does.
@@ -49,7 +49,7 @@ where
             Ok(place) => place,
             Err(status) => return Box::pin(async move { Ok(Status::into_http(status)) }),
         };
-        let (answer, ending) = (self.inner.call(request), self.shared.closed());
+        let (answer, ending) = (self.inner.call(request), self.shared.at(Phase::Draining));
         Box::pin(async move {
             let answer = answer.await?;
             Ok(answer.map(|body| Body::new(Held::new(body, ending, vec![place]))))

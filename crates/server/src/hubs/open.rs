@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::RwLock;
-use steadfast_engine::{Hub, HubBuilder, HubError, HubOptions, WorkersOptions};
+use steadfast_engine::{Hub, HubBuilder, HubOptions, WorkersOptions};
 use steadfast_grpc::{HubName, Hubs, HubsError, TaskHubService};
 use steadfast_store::Store;
 use steadfast_store_sled::{SledOptions, SledStore};
@@ -28,7 +28,8 @@ pub(crate) struct HubSettings {
 }
 
 struct OpenHub {
-    hub: Hub,
+    /// None once it is being stopped.
+    hub: Option<Hub>,
     service: TaskHubService,
 }
 
@@ -58,12 +59,21 @@ impl OpenHubs {
         Ok(())
     }
 
-    /// Stops all hubs. None is opened any more.
-    pub(crate) async fn stop(&self) -> Result<(), HubError> {
+    /// Stops all hubs. None is opened any more; those that were can still be found.
+    pub(crate) async fn stop(&self) {
         *self.0.changing.lock().await = false;
-        let open = std::mem::take(&mut *self.0.open.write());
-        let stops = open.into_values().map(|it| it.hub.stop());
-        join_all(stops).await.into_iter().collect()
+        let open: Vec<_> = {
+            let mut open = self.0.open.write();
+            open.iter_mut().filter_map(|(name, it)| Some((name.clone(), it.hub.take()?))).collect()
+        };
+        let stops = open.into_iter().map(|(name, hub)| async move {
+            if let Err(error) = hub.stop().await {
+                // What was acknowledged is durable; the next start takes longer.
+                let error = logs::chain(&error);
+                tracing::error!(target: logs::TARGET, hub = %name, error, "task hub not stopped in good order");
+            }
+        });
+        join_all(stops).await;
     }
 
     /// Does something to a hub's folder to its end, whether or not the caller is still there.
@@ -105,7 +115,7 @@ impl Shared {
         if let Some(workers) = started.workers() {
             service = service.with_workers(workers.clone());
         }
-        self.open.write().insert(hub.clone(), OpenHub { hub: started, service: service.clone() });
+        self.open.write().insert(hub.clone(), OpenHub { hub: Some(started), service: service.clone() });
         Ok(service)
     }
 
@@ -180,6 +190,10 @@ impl Hubs for OpenHubs {
             Ok(())
         };
         Box::pin(Self::to_the_end(hub, "created", work))
+    }
+
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.stop())
     }
 
     fn delete<'a>(&'a self, hub: &'a HubName) -> BoxFuture<'a, Result<(), HubsError>> {

@@ -74,11 +74,9 @@ async fn until_stopped(config: Config) -> Result<()> {
     });
     let work = async {
         let served = served.await;
-        // Whatever was acknowledged is durable; this only makes the next start a fast one.
-        let stopped = hubs.stop().await;
-        served?;
-        stopped?;
-        Ok(())
+        // They are stopped already unless serving failed.
+        hubs.stop().await;
+        Ok(served?)
     };
     let reloads = async {
         while reload.recv().await.is_some() {
@@ -142,7 +140,11 @@ fn hub_settings(config: &Config) -> HubSettings {
         create: config.create_hubs,
         open_max: config.hubs_max,
         partitions: config.partitions,
-        options: HubOptions { payload_bytes_max: config.payload_bytes_max, ..HubOptions::default() },
+        options: HubOptions {
+            payload_bytes_max: config.payload_bytes_max,
+            stop_timeout: config.serve.drain_timeout,
+            ..HubOptions::default()
+        },
     }
 }
 

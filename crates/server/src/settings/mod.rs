@@ -132,7 +132,8 @@ settings! {
     /// How often a silent connection is asked whether somebody is there: ms, s, m or h [default: 1m]
     #[arg(env = "STEADFAST_KEEPALIVE_INTERVAL", value_name = "TIME", help_heading = "Limits")]
     keepalive_interval: Time,
-    /// How long calls under way may take to end when the server is told to stop: ms, s, m or h [default: 10s]
+    /// How long calls, and then the work that workers have begun, may take to end when the server is told to stop: ms, s,
+    /// m or h [default: 10s]
     #[arg(env = "STEADFAST_DRAIN_TIMEOUT", value_name = "TIME", help_heading = "Limits")]
     drain_timeout: Time,
     /// What is logged, to stderr: off, error, warn, info, debug or trace, also by target: `steadfast=info` logs

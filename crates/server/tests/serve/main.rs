@@ -12,3 +12,4 @@ mod settings;
 mod stop;
 mod support;
 mod tokens;
+mod workers;

@@ -25,7 +25,7 @@ pub(crate) async fn watch_health(channel: Channel) -> Result<Streaming<HealthChe
 }
 
 /// Until the stream ends, as it does when the server stops.
-async fn ended(mut health: Streaming<HealthCheckResponse>) -> Status {
+pub(crate) async fn ended(mut health: Streaming<HealthCheckResponse>) -> Status {
     loop {
         match soon(health.message()).await {
             Ok(Some(_)) => {}

@@ -1,0 +1,145 @@
+//! Workers that are connected to a server: how many there may be, and what becomes of their work when it stops.
+
+use steadfast_grpc::wire;
+use steadfast_grpc::wire::orchestrator_action::OrchestratorActionType;
+use steadfast_grpc::wire::work_item::Request;
+use tempfile::TempDir;
+use tonic::{Code, Status, Streaming};
+
+use crate::stop::{ended, watch_health};
+use crate::support::{Client, Server, assert_refused, get, soon, start};
+
+async fn connect(client: &mut Client) -> Result<Streaming<wire::WorkItem>, Status> {
+    Ok(soon(client.get_work_items(wire::GetWorkItemsRequest::default())).await?.into_inner())
+}
+
+async fn next(items: &mut Streaming<wire::WorkItem>) -> Result<(String, Request), Status> {
+    let item = soon(items.message()).await?.unwrap();
+    Ok((item.completion_token, item.request.unwrap()))
+}
+
+async fn answer(client: &mut Client, completion_token: String, id: i32, action: OrchestratorActionType) {
+    let action = wire::OrchestratorAction { id, orchestrator_action_type: Some(action) };
+    let actions = vec![action];
+    let response = wire::OrchestratorResponse { completion_token, actions, ..Default::default() };
+    soon(client.complete_orchestrator_task(response)).await.unwrap();
+}
+
+fn call(name: &str) -> OrchestratorActionType {
+    let name = name.to_owned();
+    OrchestratorActionType::ScheduleTask(wire::ScheduleTaskAction { name, ..Default::default() })
+}
+
+fn complete(result: &str) -> OrchestratorActionType {
+    OrchestratorActionType::CompleteOrchestration(wire::CompleteOrchestrationAction {
+        orchestration_status: wire::OrchestrationStatus::Completed.into(),
+        result: Some(result.to_owned()),
+        ..Default::default()
+    })
+}
+
+#[tokio::test]
+async fn workers_beyond_the_limit_are_refused_and_places_come_back() {
+    let server = Server::start(&["--worker-streams-max", "1"]);
+    let (mut first, mut second) = (server.client().await, server.client().await);
+    let mut stream = connect(&mut first).await.unwrap();
+    assert_refused(connect(&mut second).await, Code::ResourceExhausted, &["1 worker streams"]);
+    // Calls have their own limit.
+    start(&mut second, "one").await.unwrap();
+    next(&mut stream).await.unwrap();
+    drop(stream);
+    soon(async { while connect(&mut second).await.is_err() {} }).await;
+    server.stop().await;
+}
+
+/// A server with an instance whose activity is with the worker.
+async fn with_activity_under_way(
+    arguments: &[&str],
+) -> (Server, Client, Streaming<wire::WorkItem>, wire::ActivityResponse) {
+    let server = Server::start(arguments);
+    let mut client = server.client().await;
+    let mut items = connect(&mut client).await.unwrap();
+    start(&mut client, "one").await.unwrap();
+    let (token, Request::OrchestratorRequest(_)) = next(&mut items).await.unwrap() else {
+        panic!("the first item is a turn");
+    };
+    answer(&mut client, token, 1, call("work")).await;
+    let (completion_token, Request::ActivityRequest(task)) = next(&mut items).await.unwrap() else {
+        panic!("the turn called an activity");
+    };
+    let response = result_of(completion_token, task);
+    (server, client, items, response)
+}
+
+fn result_of(completion_token: String, task: wire::ActivityRequest) -> wire::ActivityResponse {
+    let instance_id = task.orchestration_instance.unwrap().instance_id;
+    let result = Some("1".to_owned());
+    wire::ActivityResponse {
+        completion_token,
+        instance_id,
+        task_id: task.task_id,
+        result,
+        ..Default::default()
+    }
+}
+
+/// Serves the folder again with a worker that completes everything; says whether an activity was among it.
+async fn goes_on(folder: TempDir) -> bool {
+    let server = Server::start_in(folder, &[]);
+    let mut client = server.client().await;
+    let mut items = connect(&mut client).await.unwrap();
+    let mut had_activity = false;
+    loop {
+        match next(&mut items).await.unwrap() {
+            (token, Request::ActivityRequest(task)) => {
+                soon(client.complete_activity_task(result_of(token, task))).await.unwrap();
+                had_activity = true;
+            }
+            (token, Request::OrchestratorRequest(_)) => {
+                answer(&mut client, token, 2, complete("2")).await;
+                break;
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    let state = soon(client.wait_for_instance_completion(get("one"))).await.unwrap().into_inner();
+    assert_eq!(state.orchestration_state.unwrap().output.as_deref(), Some("2"));
+    server.stop().await;
+    had_activity
+}
+
+#[tokio::test]
+async fn a_server_that_stops_takes_the_results_of_work_that_was_begun() {
+    let (server, mut client, mut items, response) = with_activity_under_way(&["--drain-timeout", "1h"]).await;
+    let health = watch_health(server.channel().await).await.unwrap();
+    let mut other = server.client().await;
+    let stopping = tokio::spawn(server.stop());
+    // From now on it stops.
+    assert_eq!(ended(health).await.code(), Code::Unavailable);
+    assert_refused(start(&mut other, "two").await, Code::Unavailable, &[]);
+    assert_refused(connect(&mut other).await, Code::Unavailable, &[]);
+    soon(client.complete_activity_task(response)).await.unwrap();
+    assert_refused(next(&mut items).await.map(|_| ()), Code::Unavailable, &[]);
+    let (_, folder) = soon(stopping).await.unwrap();
+    assert!(!goes_on(folder).await, "its result is known");
+}
+
+#[tokio::test]
+async fn work_that_is_not_done_in_time_is_given_out_again_after_the_next_start() {
+    let (server, mut client, mut items, response) = with_activity_under_way(&["--drain-timeout", "0s"]).await;
+    let (_, folder) = soon(server.stop()).await;
+    assert_refused(next(&mut items).await.map(|_| ()), Code::Unavailable, &[]);
+    soon(client.complete_activity_task(response)).await.unwrap_err();
+    assert!(goes_on(folder).await, "it is done again");
+}
+
+#[tokio::test]
+async fn a_worker_whose_hub_is_deleted_is_told_so() {
+    let server = Server::start(&["--create-hubs"]);
+    let mut client = server.client_of("orders").await;
+    let mut items = connect(&mut client).await.unwrap();
+    soon(client.delete_task_hub(wire::DeleteTaskHubRequest {})).await.unwrap();
+    let status = next(&mut items).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    server.stop().await;
+}
