@@ -67,6 +67,12 @@ pub enum ClientError {
         /// Where it is in its life.
         status: OrchestrationStatus,
     },
+    /// An end by force: the instance has locked entities, or asked for that.
+    #[error("instance '{id}' holds locks of entities, which nobody would free; terminate it")]
+    HoldsLocks {
+        /// The id.
+        id: InstanceId,
+    },
     /// The instance is in another execution than the one asked for.
     #[error("instance '{id}' has no execution {wanted} any more; its last one is {current}")]
     OtherExecution {

@@ -15,9 +15,9 @@ mod trace;
 mod workers;
 
 pub use client::{
-    CleanedEntities, Client, EntityCleaning, EntityMetadata, EntityPage, EntityQuery, InstanceQuery,
-    InvalidPageToken, Page, PageToken, PurgeResult, PurgedTree, RawClient, RestartOptions, Run, StartOptions,
-    Started,
+    CleanedEntities, Client, Ended, EndedPage, EndedQuery, EntityCleaning, EntityMetadata, EntityPage,
+    EntityQuery, InstanceQuery, InvalidPageToken, Page, PageToken, PurgeResult, PurgedTree, RawClient,
+    RestartOptions, Run, StartOptions, Started,
 };
 pub use clock::{Clock, SystemClock};
 pub use error::{ClientError, HubError};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::delayed::delayed_until;
 use super::effect::{ActivityTask, Effect};
-use super::entry::{Dirty, Entry, Presence, Queued};
+use super::entry::{Dirty, Entry, Presence, Queued, suspension};
 use super::forced::incarnation;
 use super::intake::{can_be_consumed, scheduled_start};
 use super::links::Outgoing;
@@ -188,6 +188,9 @@ impl Partition {
         if let Some(at) = scheduled_start(&message).filter(|at| *at > self.now) {
             entry.held_until = Some(at);
             self.held.insert((at, instance.clone()));
+        }
+        if suspension(&message).is_some() {
+            self.suspending.insert(instance.clone());
         }
         // Live that is the end. A recovered record tells of the messages that turns sent before those that clients sent,
         // whichever came first.

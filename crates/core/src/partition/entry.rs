@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use super::effect::Token;
 use super::materialise::CapturedInstance;
 use super::turns::{LoadedInstance, ParkReason};
@@ -67,6 +69,15 @@ impl Queued {
     }
 }
 
+/// What a message says of whether its instance is suspended: with a reason if it is, and none if it is no more.
+pub(super) fn suspension(message: &TaskMessage) -> Option<Option<&SmolStr>> {
+    match &message.event.kind {
+        EventKind::ExecutionSuspended { reason } => Some(Some(reason)),
+        EventKind::ExecutionResumed { .. } => Some(None),
+        _ => None,
+    }
+}
+
 /// The batch of the turn under way.
 #[derive(Debug, Default)]
 pub(super) struct RunningBatch {
@@ -82,6 +93,8 @@ pub(super) struct RunningBatch {
     pub(super) apart: Vec<u64>,
     /// Whether a start is among them.
     pub(super) has_start: bool,
+    /// What the last of them says of whether the instance is suspended.
+    pub(super) suspension: Option<Option<SmolStr>>,
     /// Number, logged and stored of each, should they have to go back into the queue.
     pub(super) items: Vec<(u64, bool, bool)>,
 }
@@ -95,6 +108,9 @@ impl RunningBatch {
             self.apart.push(queued.sequence);
         }
         self.has_start |= queued.is_start();
+        if let Some(suspension) = suspension(&queued.message) {
+            self.suspension = Some(suspension.cloned());
+        }
         self.items.push((queued.sequence, queued.logged, queued.stored));
         if queued.stored {
             self.stored.push(queued.sequence);
@@ -173,6 +189,44 @@ impl Entry {
     pub(super) fn live_status(&self) -> Option<OrchestrationStatus> {
         let live = self.state().map(|state| state.status).filter(|status| !status.is_terminal());
         live.or_else(|| self.has_start().then_some(OrchestrationStatus::Pending))
+    }
+
+    /// [`Entry::live_status`] as clients see it: a suspension or a resumption that was accepted counts from then on, even if
+    /// nobody takes the turn that would consume it.
+    pub(super) fn shown_status(&self) -> Option<OrchestrationStatus> {
+        let live = self.live_status()?;
+        Some(match self.suspension_ahead() {
+            Some(Some(_)) => OrchestrationStatus::Suspended,
+            Some(None) if live == OrchestrationStatus::Suspended => OrchestrationStatus::Running,
+            _ => live,
+        })
+    }
+
+    /// The state as clients see it.
+    pub(super) fn shown_state(&self) -> Option<Arc<InstanceState>> {
+        let mut state = self.state()?.clone();
+        if !state.status.is_terminal()
+            && let Some(ahead) = self.suspension_ahead()
+            && let Some(status) = self.shown_status().filter(|status| *status != state.status)
+        {
+            let state = Arc::make_mut(&mut state);
+            (state.status, state.reason) = (status, ahead);
+        }
+        Some(state)
+    }
+
+    /// What the last message that has not been consumed says of whether the instance is suspended.
+    pub(super) fn suspension_ahead(&self) -> Option<Option<SmolStr>> {
+        for queued in self.queue.iter().rev() {
+            if let Some(suspension) = suspension(&queued.message) {
+                return Some(suspension.cloned());
+            }
+            // What came before it concerns another execution.
+            if queued.is_start() {
+                return None;
+            }
+        }
+        self.running.as_ref().and_then(|running| running.suspension.clone())
     }
 
     /// Whether this very execution is the instance's, or waits to begin.

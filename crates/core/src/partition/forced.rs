@@ -3,17 +3,26 @@
 
 use smol_str::SmolStr;
 
+use super::effect::{Accepted, Effect, Rejection, Token};
 use super::entry::{Asked, Entry, Presence, Queued, RunningBatch, SessionPhase};
 use super::machine::Partition;
 use super::record::LogEntry;
 use super::turns::is_under_way;
 use crate::codec;
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent, ParentInstance};
-use crate::failure::{FailureDetails, kinds};
+use crate::failure::{FailureDetails, bounded_reason, kinds};
 use crate::ids::InstanceId;
 use crate::message::{Origin, TaskMessage};
 use crate::state::OrchestrationStatus;
 use crate::turn::{Turn, refuse_start, terminated_child, to_parent};
+
+/// An instance that a client ends without its code.
+#[derive(Debug)]
+pub(super) struct Ending {
+    instance: InstanceId,
+    token: Token,
+    reason: SmolStr,
+}
 
 /// The reason that an instance gets which a start replaces.
 const REPLACED: &str = "replaced by a new instance with the same id";
@@ -84,7 +93,8 @@ impl Partition {
         }
         turn.ended = turn.execution.is_some();
         if turn.ended {
-            let failure = Box::new(FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable());
+            let failure =
+                Box::new(FailureDetails::new(kinds::TERMINATED, bounded_reason(&reason)).non_retriable());
             turn.messages.extend(parent.as_ref().map(|parent| to_parent(parent, now, Err(failure))));
             turn.events.push(HistoryEvent::message(now, EventKind::ExecutionTerminated { reason, recurse }));
             let kind = EventKind::ExecutionCompleted {
@@ -116,12 +126,57 @@ impl Partition {
             return;
         }
         let upto = entry.queue.back().map_or(0, |last| last.sequence);
-        self.end_by_force(instance, REPLACED.into(), false, upto);
+        // Nobody awaits its children any more, and they may have ids that the new one needs.
+        self.end_by_force(instance, REPLACED.into(), true, upto);
         self.accept(instance, queued, asked.token);
     }
 
-    /// The instance's turn is done: starts that waited for that are looked at anew.
+    /// Ends an instance without running its code, which so cannot object or tidy up; only a turn that is under way ends
+    /// first. What it had asked of entities and children stays as it is. The answer leaves as [`Effect::Reply`], once the
+    /// end is durable.
+    pub fn end(&mut self, token: Token, instance: &InstanceId, reason: SmolStr) {
+        self.ensure_entry(instance, false);
+        self.endings.push(Ending { instance: instance.clone(), token, reason });
+        self.run_endings(instance);
+        self.forget_if_clean(instance);
+    }
+
+    pub(super) fn run_endings(&mut self, instance: &InstanceId) {
+        if self.endings.is_empty() {
+            return;
+        }
+        let Some(entry) = self.entries.get(instance) else { return };
+        if entry.session == SessionPhase::Running {
+            return;
+        }
+        let mut verdict = match (&entry.presence, entry.live_status()) {
+            (Presence::Unknown, _) => match entry.damage() {
+                Some(problem) => Err(Rejection::Damaged(problem)),
+                None => return,
+            },
+            (_, Some(_)) => Ok(Accepted::Message),
+            (Presence::Absent, None) => Err(Rejection::NotFound),
+            (Presence::Present(state), None) => Err(Rejection::Ended(state.status)),
+        };
+        let upto = entry.queue.back().map_or(0, |last| last.sequence);
+        let endings = std::mem::take(&mut self.endings);
+        let (mine, others): (Vec<_>, Vec<_>) = endings.into_iter().partition(|it| it.instance == *instance);
+        self.endings = others;
+        for Ending { token, reason, .. } in mine {
+            if verdict.is_ok() {
+                self.end_by_force(instance, reason, false, upto);
+            }
+            // What the answer says may not be durable yet.
+            self.open.effects.push(Effect::Reply(token, verdict.clone()));
+            if verdict.is_ok() {
+                verdict = Err(Rejection::Ended(OrchestrationStatus::Terminated));
+            }
+        }
+    }
+
+    /// The instance's turn is done: what waited for that is looked at anew.
     pub(super) fn run_replacements(&mut self, instance: &InstanceId) {
+        self.run_endings(instance);
         if self.replacements.is_empty() {
             return;
         }

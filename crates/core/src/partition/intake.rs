@@ -3,7 +3,7 @@
 use super::delayed::delayed_until;
 use super::effect::{Accepted, Effect, Rejection, Token};
 use super::entities::is_entity_request;
-use super::entry::{Asked, Entry, Presence, Queued};
+use super::entry::{Asked, Entry, Presence, Queued, suspension};
 use super::machine::Partition;
 use super::record::LogEntry;
 use super::turns::Work;
@@ -119,7 +119,7 @@ impl Partition {
             return;
         }
         let Some(entry) = self.entries.get(instance) else { return };
-        let verdict = match (&entry.presence, entry.live_status()) {
+        let verdict = match (&entry.presence, entry.shown_status()) {
             (Presence::Unknown, _) => match entry.damage() {
                 Some(problem) => Err(Rejection::Damaged(problem)),
                 None => return,
@@ -259,7 +259,7 @@ impl Partition {
                 self.open.effects.push(Effect::Reply(token, Ok(Accepted::Existing)));
                 return;
             }
-            let existing = live.or_else(|| state.map(|state| state.status));
+            let existing = entry.shown_status().or_else(|| state.map(|state| state.status));
             match existing.map(|status| (reuse.action(status), status)) {
                 Some((OnExisting::Error, status)) => {
                     self.immediate.push(Effect::Reply(token, Err(Rejection::AlreadyExists(status))));
@@ -300,6 +300,9 @@ impl Partition {
         if let Some(at) = scheduled_start(&queued.message).filter(|at| *at > now) {
             entry.held_until = Some(at);
             self.held.insert((at, instance.clone()));
+        }
+        if suspension(&queued.message).is_some() {
+            self.suspending.insert(instance.clone());
         }
         self.open.fresh.push((instance.clone(), queued.sequence));
         entry.queue.push_back(queued);

@@ -10,6 +10,7 @@ use super::activities::Activities;
 use super::delayed::Delayed;
 use super::effect::{Effect, Token};
 use super::entry::{Asked, Entry};
+use super::forced::Ending;
 use super::links::Links;
 use super::materialise::{Capture, Changes};
 use super::poison::Poisoned;
@@ -138,6 +139,10 @@ pub struct Partition {
     pub(super) purges: Vec<(InstanceId, Token)>,
     /// Starts that are to replace an instance and wait for its turn to end.
     pub(super) replacements: Vec<(InstanceId, TaskMessage, Asked)>,
+    /// Instances that are to be ended and wait for a load, or for their turn to end.
+    pub(super) endings: Vec<Ending>,
+    /// Instances of which a suspension or a resumption may wait to be consumed.
+    pub(super) suspending: BTreeSet<InstanceId>,
     pub(super) changes: Changes,
     pub(super) tally: Tally,
     pub(super) open: OpenRecord,
@@ -215,6 +220,8 @@ impl Partition {
             links: Links::default(),
             purges: Vec::new(),
             replacements: Vec::new(),
+            endings: Vec::new(),
+            suspending: BTreeSet::new(),
             changes: Changes::default(),
             tally: Tally::default(),
             open: OpenRecord::default(),
@@ -363,6 +370,7 @@ impl Partition {
             && self.work.is_empty()
             && self.purges.is_empty()
             && self.replacements.is_empty()
+            && self.endings.is_empty()
             && self.entries.values().all(|entry| !entry.loading)
     }
 
@@ -373,10 +381,16 @@ impl Partition {
         let state = match &entry.presence {
             super::entry::Presence::Unknown => return false,
             super::entry::Presence::Absent => None,
-            super::entry::Presence::Present(state) => Some(Self::with_backlog(state, entry.queue.len())),
+            super::entry::Presence::Present(_) => {
+                entry.shown_state().map(|state| Self::with_backlog(&state, entry.queue.len()))
+            }
         };
         let changed_at = entry.changed_at;
-        self.when_durable(changed_at, Effect::State(token, state));
+        if self.suspending.contains(instance) {
+            self.when_present_is_durable(Effect::State(token, state));
+        } else {
+            self.when_durable(changed_at, Effect::State(token, state));
+        }
         true
     }
 

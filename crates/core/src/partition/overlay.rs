@@ -77,9 +77,33 @@ impl Partition {
                 }
             }
         }
+        for (id, state) in self.suspensions_ahead() {
+            if after.is_none_or(|after| id > *after) && filter.matches_id(id.as_str()) {
+                let state = filter.matches(&state).then_some(state);
+                overlay.changed.insert(id, state);
+            }
+        }
         overlay.captures.extend(self.capture.clone());
         self.when_present_is_durable(Effect::Release(token));
         None
+    }
+}
+
+impl Partition {
+    /// A turn has consumed messages of the instance: maybe no suspension waits any more.
+    pub(super) fn forget_suspension(&mut self, instance: &InstanceId) {
+        let entry = self.entries.get(instance);
+        if entry.is_none_or(|entry| entry.suspension_ahead().is_none()) {
+            self.suspending.remove(instance);
+        }
+    }
+
+    /// The instances that are suspended or resumed and have not consumed that, as clients see them.
+    pub(super) fn suspensions_ahead(&self) -> impl Iterator<Item = (InstanceId, Arc<InstanceState>)> {
+        self.suspending.iter().filter_map(|id| {
+            let entry = self.entries.get(id).filter(|entry| entry.suspension_ahead().is_some())?;
+            Some((id.clone(), entry.shown_state()?))
+        })
     }
 }
 

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use super::effect::{Effect, Token};
+use super::entry::Entry;
 use super::machine::Partition;
 use crate::ids::{InstanceId, Position};
 use crate::query::InstanceCounts;
@@ -147,6 +148,10 @@ impl Partition {
         let mut counts = self.tally.begun;
         counts -= self.tally.replaced;
         counts += self.tally.waiting;
+        for (id, shown) in self.suspensions_ahead() {
+            let state = self.entries.get(&id).and_then(Entry::state);
+            counts.change(&id, state.map(|state| state.status), Some(shown.status));
+        }
         Some(counts)
     }
 

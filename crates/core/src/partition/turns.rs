@@ -244,6 +244,7 @@ impl Partition {
             }
         }
         self.run_purges(instance);
+        self.run_endings(instance);
         self.mark_ready(instance);
         self.forget_if_clean(instance);
     }
@@ -266,6 +267,7 @@ impl Partition {
         let (mine, others): (Vec<_>, Vec<_>) = purges.into_iter().partition(|(id, _)| id == instance);
         self.purges = others;
         self.immediate.extend(mine.into_iter().map(|(_, token)| Effect::Reply(token, rejected())));
+        self.run_endings(instance);
         self.forget_if_clean(instance);
     }
 
@@ -299,6 +301,9 @@ impl Partition {
     pub(super) fn conclude(&mut self, instance: &InstanceId, turn: Turn, running: RunningBatch) {
         for sequence in &running.stored {
             self.changes.delete_queued(*sequence);
+        }
+        if !self.suspending.is_empty() {
+            self.forget_suspension(instance);
         }
         if turn.execution.is_none() && turn.messages.is_empty() && turn.entity.is_none() {
             if running.any_logged {

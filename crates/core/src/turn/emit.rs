@@ -12,7 +12,7 @@ use crate::event::{
     CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
     SubOrchestrationCreated, TraceContext,
 };
-use crate::failure::{FailureDetails, kinds};
+use crate::failure::{FailureDetails, bounded_reason, kinds};
 use crate::ids::{ExecutionId, InstanceId};
 use crate::message::{Origin, TaskMessage};
 use crate::model::Middleware;
@@ -166,7 +166,7 @@ impl Ending<'_> {
                     let children = std::mem::take(&mut ledger.children).into_values();
                     turn.messages.extend(children.map(|child| terminated_child(&child, &reason, now)));
                 }
-                let failure = FailureDetails::new(kinds::TERMINATED, reason.as_str()).non_retriable();
+                let failure = FailureDetails::new(kinds::TERMINATED, bounded_reason(&reason)).non_retriable();
                 (OrchestrationStatus::Terminated, None, None, Err(Box::new(failure)))
             }
             Completion::ContinueAsNew { input, version, preserve_events, new_trace } => {
@@ -196,7 +196,7 @@ impl Ending<'_> {
 
 /// Terminates a child with all of its own.
 pub(crate) fn terminated_child(child: &InstanceId, reason: &SmolStr, now: Timestamp) -> TaskMessage {
-    let kind = EventKind::ExecutionTerminated { reason: reason.clone(), recurse: true };
+    let kind = EventKind::ExecutionTerminated { reason: bounded_reason(reason), recurse: true };
     let event = HistoryEvent::message(now, kind);
     TaskMessage { instance: child.clone(), execution: None, event, origin: Origin::Local }
 }

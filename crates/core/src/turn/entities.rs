@@ -54,6 +54,19 @@ fn message_to(target: &EntityId, kind: EventKind, now: Timestamp) -> TaskMessage
 #[derive(Debug, Default)]
 pub(super) struct RequestedLocks(Vec<(SmolStr, Vec<EntityId>)>);
 
+/// The messages that give back the locks which an execution that has not ended has asked for and not given back, in its
+/// name. None of them when it has no locks.
+pub fn unlocks(instance: &InstanceId, history: &[HistoryEvent], now: Timestamp) -> Vec<TaskMessage> {
+    let (mut locks, mut execution) = (RequestedLocks::default(), None);
+    for event in history {
+        if let EventKind::ExecutionStarted(started) = &event.kind {
+            execution = Some(started.execution);
+        }
+        locks.note(&event.kind);
+    }
+    execution.map_or_else(Vec::new, |execution| locks.free_all(instance, execution, now))
+}
+
 impl RequestedLocks {
     /// Takes note of an event that records an action.
     pub(super) fn note(&mut self, event: &EventKind) {

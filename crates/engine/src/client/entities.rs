@@ -8,12 +8,14 @@ use smol_str::SmolStr;
 use steadfast_core::entity::{EntityLock, EntityUnlock};
 use steadfast_core::model::{EntityCall, IntoEntityId};
 use steadfast_core::partition::Accepted;
+use steadfast_core::turn::unlocks;
 use steadfast_core::{
     EntityId, EventKind, IdReuse, InstanceFilter, InstanceId, InstanceKind, InstanceState, Payload,
-    TimeRange, Timestamp,
+    TaskMessage, TimeRange, Timestamp,
 };
 
 use super::Client;
+use super::query::{PAGE_BYTES_DEFAULT, Slice, Wanted};
 use crate::error::ClientError;
 use crate::partition::{Call, Wait, WaitFor};
 
@@ -54,6 +56,9 @@ pub struct EntityQuery {
     pub include_transient: bool,
     /// How many to return at most; 100 when zero.
     pub page_size: usize,
+    /// Roughly how large a page may become, in bytes of user states: it is cut short behind the entity that reaches this.
+    /// 64 MiB when zero.
+    pub page_bytes: usize,
     /// Go on after the page that returned this.
     pub continuation: Option<String>,
 }
@@ -166,6 +171,7 @@ impl Client {
     /// When the hub is closed or the store fails.
     pub async fn query_entities(&self, query: &EntityQuery) -> Result<EntityPage, ClientError> {
         let wanted = if query.page_size == 0 { DEFAULT_PAGE_SIZE } else { query.page_size };
+        let bytes_max = if query.page_bytes == 0 { PAGE_BYTES_DEFAULT } else { query.page_bytes };
         let prefix = match query.id_prefix.starts_with('@') {
             true => query.id_prefix.clone(),
             false => format!("@{}", query.id_prefix),
@@ -178,21 +184,25 @@ impl Client {
             ..InstanceFilter::default()
         };
         let mut page = EntityPage { entities: Vec::new(), continuation: query.continuation.clone() };
+        let mut bytes = 0;
         loop {
             let after = page.continuation.as_deref().map(InstanceId::from_trusted);
-            let batch = self.first_instances(filter.clone(), after, wanted).await?;
-            let exhausted = batch.len() < wanted;
-            for state in batch {
+            let Slice { found, more } =
+                self.first_instances(filter.clone(), after, Wanted::states(wanted)).await?;
+            let mut found = found.into_iter().peekable();
+            while let Some(state) = found.next() {
                 page.continuation = Some(state.instance.as_str().to_owned());
-                let Some(found) = metadata(&state, query.include_state) else { continue };
-                if found.exists || query.include_transient {
-                    page.entities.push(found);
-                    if page.entities.len() == wanted {
+                let Some(entity) = metadata(&state, query.include_state) else { continue };
+                if entity.exists || query.include_transient {
+                    bytes += entity.state.as_ref().map_or(0, Payload::len);
+                    page.entities.push(entity);
+                    let full = page.entities.len() == wanted || bytes >= bytes_max;
+                    if full && (more || found.peek().is_some()) {
                         return Ok(page);
                     }
                 }
             }
-            if exhausted {
+            if !more {
                 page.continuation = None;
                 return Ok(page);
             }
@@ -214,16 +224,16 @@ impl Client {
         loop {
             let all = InstanceFilter { kind: InstanceKind::Entities, ..InstanceFilter::default() };
             let after = cleaned.continuation.as_deref().map(InstanceId::from_trusted);
-            let batch = self.first_instances(all, after, DEFAULT_PAGE_SIZE).await?;
-            let exhausted = batch.len() < DEFAULT_PAGE_SIZE;
-            for state in batch {
+            let Slice { found, more } =
+                self.first_instances(all, after, Wanted::states(DEFAULT_PAGE_SIZE)).await?;
+            for state in found {
                 self.clean_entity(&state, wanted, &mut cleaned).await?;
                 cleaned.continuation = Some(state.instance.as_str().to_owned());
                 if began.elapsed() >= CLEANING_TIME {
                     return Ok(cleaned);
                 }
             }
-            if exhausted {
+            if !more {
                 cleaned.continuation = None;
                 return Ok(cleaned);
             }
@@ -252,6 +262,26 @@ impl Client {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The messages that give back the locks of an instance that has not ended.
+    pub(super) async fn unlocks_of(&self, instance: &InstanceId) -> Result<Vec<TaskMessage>, ClientError> {
+        match self.history(instance.as_str()).await {
+            Ok(history) => Ok(unlocks(instance, &history, self.shared.clock.now())),
+            Err(ClientError::InstanceNotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The instance is no more: its locks are given back. Those that this does not reach are orphaned, and cleaning frees
+    /// them.
+    pub(super) async fn give_back(&self, unlocks: Vec<TaskMessage>) {
+        for message in unlocks {
+            let Some(entity) = EntityId::of_instance(&message.instance) else { continue };
+            if let Err(error) = self.tell(&entity, message.event.kind).await {
+                tracing::warn!(%entity, %error, "a lock could not be given back; clean the entities");
+            }
+        }
     }
 
     async fn is_orphaned(&self, lock: &EntityLock) -> Result<bool, ClientError> {

@@ -1,11 +1,15 @@
 //! Beginning instances again, removing whole families, and looking at one execution.
 
+use steadfast_core::failure::bounded_reason;
+use steadfast_core::partition::Accepted;
 use steadfast_core::{
     EventKind, ExecutionId, HistoryEvent, IdReuse, InstanceId, InstanceState, OnExisting, ParentInstance,
+    log_event,
 };
 
 use super::{Client, StartOptions, Started};
 use crate::error::ClientError;
+use crate::partition::Call;
 
 /// How an instance is begun again.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +23,7 @@ pub struct RestartOptions {
 pub struct PurgedTree {
     /// How many instances were removed.
     pub purged: u64,
-    /// Sub-orchestrations that have not ended, and so were kept.
+    /// Sub-orchestrations that have not ended, and so were kept; also what was started anew meanwhile.
     pub kept: Vec<InstanceId>,
 }
 
@@ -55,6 +59,25 @@ impl Client {
         }
     }
 
+    /// Ends an instance that has not ended, at once and without running its code, wherever that is and whether or not anybody
+    /// runs it. Only a turn that is under way ends first. Its sub-orchestrations go on. Prefer [`Client::terminate`].
+    ///
+    /// # Errors
+    /// [`ClientError::HoldsLocks`] when it has locked entities, which then nobody would free;
+    /// [`ClientError::InstanceNotFound`]; [`ClientError::NotRunning`] when it has ended.
+    pub async fn end_by_force(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
+        let state = self.state(instance).await?;
+        let (instance, reason) = (state.instance, bounded_reason(reason));
+        if state.status.is_terminal() {
+            return Err(ClientError::NotRunning { id: instance, status: state.status });
+        }
+        if !self.unlocks_of(&instance).await?.is_empty() {
+            return Err(ClientError::HoldsLocks { id: instance });
+        }
+        log_event!(TerminatingInstance, %instance, %reason);
+        self.call(&instance, Call::End { instance: instance.clone(), reason }).await.map(|_: Accepted| ())
+    }
+
     /// Removes an instance that has ended, with its history, and with it the sub-orchestrations of its last execution that
     /// have ended, and theirs. Those that nobody awaited are not among them, nor is an instance that has meanwhile
     /// been started under a child's id by somebody else. Children go first: if the call is interrupted, calling it again
@@ -75,7 +98,7 @@ impl Client {
             if children_are_gone {
                 match self.purge(id.as_str()).await {
                     Ok(()) => result.purged += 1,
-                    Err(error) if id == root => return Err(error),
+                    // Somebody else was faster, or began it anew.
                     Err(ClientError::NotEnded { .. }) => result.kept.push(id),
                     Err(ClientError::InstanceNotFound { .. }) => {}
                     Err(error) => return Err(error),

@@ -1,6 +1,7 @@
 //! The client: starts instances and talks to them.
 
 mod call;
+mod ended;
 mod entities;
 mod lifecycle;
 mod purge;
@@ -34,6 +35,7 @@ use crate::options::HubOptions;
 use crate::partition::{Answer, Call};
 use crate::trace;
 
+pub use ended::{Ended, EndedPage, EndedQuery};
 pub use entities::{CleanedEntities, EntityCleaning, EntityMetadata, EntityPage, EntityQuery};
 pub use lifecycle::{PurgedTree, RestartOptions};
 pub use purge::PurgeResult;
@@ -156,11 +158,16 @@ impl Client {
         let message =
             self.message(&instance, Some(execution), EventKind::ExecutionStarted(Box::new(started)));
         let reuse = options.reuse;
+        let unlocks = match !fresh_id && reuse.replaces_live() {
+            true => self.unlocks_of(&instance).await?,
+            false => Vec::new(),
+        };
         let call = Call::Message { message: Box::new(message), fresh_id, reuse, watch };
         if self.call(&instance, call).instrument(span).await? == Accepted::Existing {
             let state = self.state(instance.as_str()).await?;
             return Ok(Started { instance, execution: state.execution, version: state.version });
         }
+        self.give_back(unlocks).await;
         Ok(Started { instance, execution, version })
     }
 
@@ -265,7 +272,10 @@ impl Client {
 fn log_sending(instance: &InstanceId, kind: &EventKind) {
     match kind {
         EventKind::EventRaised { name, .. } => log_event!(RaisingEvent, %instance, %name),
-        EventKind::ExecutionTerminated { reason, .. } => log_event!(TerminatingInstance, %instance, %reason),
+        EventKind::ExecutionTerminated { reason, .. } => {
+            let reason = bounded_reason(reason);
+            log_event!(TerminatingInstance, %instance, %reason);
+        }
         EventKind::ExecutionSuspended { reason } => log_event!(SuspendingInstance, %instance, %reason),
         EventKind::ExecutionResumed { reason } => log_event!(ResumingInstance, %instance, %reason),
         _ => {}

@@ -67,11 +67,31 @@ impl Client {
         filter: &InstanceFilter,
         time_budget: Option<Duration>,
     ) -> Result<PurgeResult, ClientError> {
+        self.purge_all(filter, time_budget, false).await
+    }
+
+    /// [`Client::purge_matching`] that removes each instance as [`Client::purge_recursive`] does. The sub-orchestrations are
+    /// counted too.
+    ///
+    /// # Errors
+    /// Those of [`Client::purge_matching`].
+    pub async fn purge_matching_recursive(
+        &self,
+        filter: &InstanceFilter,
+        time_budget: Option<Duration>,
+    ) -> Result<PurgeResult, ClientError> {
+        self.purge_all(filter, time_budget, true).await
+    }
+
+    async fn purge_all(
+        &self,
+        filter: &InstanceFilter,
+        time_budget: Option<Duration>,
+        recursive: bool,
+    ) -> Result<PurgeResult, ClientError> {
         let began = Instant::now();
         let mut result = PurgeResult { deleted: 0, complete: true };
-        let wanted =
-            |status: &OrchestrationStatus| filter.statuses.is_empty() || filter.statuses.contains(status);
-        let statuses: Vec<_> = ENDED.into_iter().filter(wanted).collect();
+        let statuses = ended_among(&filter.statuses);
         if statuses.is_empty() {
             return Ok(result);
         }
@@ -82,10 +102,10 @@ impl Client {
             let page = self.query(&query).await?;
             let mut chunks = page.instances.chunks(AT_ONCE).peekable();
             while let Some(chunk) = chunks.next() {
-                let purges = chunk.iter().map(|state| self.purge_one(&state.instance));
+                let purges = chunk.iter().map(|state| self.purge_this(&state.instance, recursive));
                 for outcome in join_all(purges).await {
                     match outcome {
-                        Ok(()) => result.deleted += 1,
+                        Ok(removed) => result.deleted += removed,
                         // Somebody else removed it, or it was started anew.
                         Err(ClientError::InstanceNotFound { .. } | ClientError::NotEnded { .. }) => {}
                         Err(ClientError::HubClosed) => return Err(ClientError::HubClosed),
@@ -107,8 +127,22 @@ impl Client {
         }
     }
 
+    /// How many instances that removed.
+    async fn purge_this(&self, instance: &InstanceId, recursive: bool) -> Result<u64, ClientError> {
+        match recursive {
+            true => self.purge_recursive(instance.as_str()).await.map(|tree| tree.purged),
+            false => self.purge_one(instance).await.map(|()| 1),
+        }
+    }
+
     async fn purge_one(&self, instance: &InstanceId) -> Result<(), ClientError> {
         log_event!(PurgeInstanceHistory, %instance);
         self.call(instance, Call::Purge(instance.clone())).await.map(|_: Accepted| ())
     }
+}
+
+/// Those of the statuses that instances have which have ended; all of them when nothing is said.
+pub(super) fn ended_among(statuses: &[OrchestrationStatus]) -> Vec<OrchestrationStatus> {
+    let wanted = |status: &OrchestrationStatus| statuses.is_empty() || statuses.contains(status);
+    ENDED.into_iter().filter(wanted).collect()
 }

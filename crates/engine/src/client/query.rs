@@ -21,6 +21,9 @@ const PAGE_SIZE_DEFAULT: usize = 100;
 /// How many instances a page shows at most.
 const PAGE_SIZE_MAX: usize = 1000;
 
+/// How large a page becomes when nothing is said, in bytes.
+pub(super) const PAGE_BYTES_DEFAULT: usize = 64 << 20;
+
 /// Which instances are asked for, and how they are to be shown.
 ///
 /// ```
@@ -39,6 +42,9 @@ pub struct InstanceQuery {
     pub filter: InstanceFilter,
     /// How many to show at most; 100 when 0, and never more than 1000.
     pub page_size: usize,
+    /// Roughly how large a page may become, in bytes of what it shows: it is cut short behind the instance that reaches
+    /// this. 64 MiB when 0.
+    pub page_bytes: usize,
     /// Go on behind the page that came with this.
     pub continuation: Option<PageToken>,
     /// Leave out inputs and outputs: the input of each instance is shown as `null`, and no output.
@@ -105,43 +111,46 @@ impl Client {
             size => size.min(PAGE_SIZE_MAX),
         };
         let after = query.continuation.as_ref().map(|token| token.after.clone());
-        // One more than is shown, to know whether there is another page.
-        let mut found = self.first_instances(query.filter.clone(), after, limit + 1).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
+        let bytes_max = if query.page_bytes == 0 { PAGE_BYTES_DEFAULT } else { query.page_bytes };
+        let wanted = Wanted { limit, bytes_max, omit_payloads: query.omit_payloads };
+        let Slice { found, more } = self.first_instances(query.filter.clone(), after, wanted).await?;
         let continuation =
             found.last().filter(|_| more).map(|last| PageToken { after: last.instance.clone() });
-        let mut instances: Vec<_> = found.into_iter().map(Arc::unwrap_or_clone).collect();
-        if query.omit_payloads {
-            for state in &mut instances {
-                (state.input, state.output) = (Payload::null(), None);
-            }
-        }
-        Ok(Page { instances, continuation })
+        let instances = found.into_iter().map(|state| wanted.shown(state)).map(Arc::unwrap_or_clone);
+        Ok(Page { instances: instances.collect(), continuation })
     }
 
-    /// The first instances behind `after` that match, by id. Fewer than `limit` only at the end.
+    /// The first instances behind `after` that match, by id.
     pub(super) async fn first_instances(
         &self,
         filter: InstanceFilter,
         after: Option<InstanceId>,
-        limit: usize,
-    ) -> Result<Vec<Arc<InstanceState>>, ClientError> {
+        wanted: Wanted,
+    ) -> Result<Slice, ClientError> {
         let filter = Arc::new(filter);
         // First what is in memory, then the store: what moves in between is in both, never in neither.
+        let overlays = self.overlays(&filter, after.as_ref()).await?;
+        let store = self.store()?;
+        let found =
+            tokio::task::spawn_blocking(move || join_stored(&*store, &filter, after, wanted, overlays));
+        Ok(found.await.map_err(|_| ClientError::HubClosed)??)
+    }
+
+    /// What the partitions have in memory of the instances that a filter asks for.
+    pub(super) async fn overlays(
+        &self,
+        filter: &Arc<InstanceFilter>,
+        after: Option<&InstanceId>,
+    ) -> Result<Vec<Overlay>, ClientError> {
         let overlays = (0..self.shared.routes.partitions()).map(|partition| {
-            let (filter, after) = (filter.clone(), after.clone());
+            let (filter, after) = (filter.clone(), after.cloned());
             self.ask(PartitionId(partition), None, move |address, answer| {
                 let (cursor, overlay) = (OverlayCursor::default(), Overlay::default());
                 let (filter, after) = (filter.clone(), after.clone());
                 address.do_send(OverlayRead { filter, after, cursor, overlay, answer });
             })
         });
-        let overlays = try_join_all(overlays).await?;
-        let store = self.store()?;
-        let found =
-            tokio::task::spawn_blocking(move || join_stored(&*store, &filter, after, limit, overlays));
-        Ok(found.await.map_err(|_| ClientError::HubClosed)??)
+        try_join_all(overlays).await
     }
 
     /// How many instances there are, by status: known at any moment, without looking at a single one, and exact at a
@@ -161,14 +170,55 @@ impl Client {
     }
 }
 
+/// How much is wanted at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// How many instances at most, at least one.
+    pub(super) limit: usize,
+    /// How many bytes, roughly.
+    pub(super) bytes_max: usize,
+    /// Whether without inputs and outputs.
+    pub(super) omit_payloads: bool,
+}
+
+impl Wanted {
+    /// Some whole states.
+    pub(super) fn states(limit: usize) -> Self {
+        Self { limit, bytes_max: PAGE_BYTES_DEFAULT, omit_payloads: false }
+    }
+
+    fn shown(&self, mut state: Arc<InstanceState>) -> Arc<InstanceState> {
+        if self.omit_payloads {
+            let state = Arc::make_mut(&mut state);
+            (state.input, state.output) = (Payload::null(), None);
+        }
+        state
+    }
+
+    fn bytes_of(&self, state: &InstanceState) -> usize {
+        let payloads = state.input.len() + state.output.as_ref().map_or(0, Payload::len);
+        state.approximate_bytes() - if self.omit_payloads { payloads } else { 0 }
+    }
+}
+
+/// Some of the instances that match.
+pub(super) struct Slice {
+    /// The first ones, by id.
+    pub(super) found: Vec<Arc<InstanceState>>,
+    /// Whether there may be others behind them.
+    pub(super) more: bool,
+}
+
 /// The first instances behind `after` that match, from memory and from the store.
 fn join_stored(
     store: &dyn Store,
     filter: &InstanceFilter,
     mut after: Option<InstanceId>,
-    limit: usize,
+    wanted: Wanted,
     mut overlays: Vec<Overlay>,
-) -> Result<Vec<Arc<InstanceState>>, StoreError> {
+) -> Result<Slice, StoreError> {
+    // One more than is shown, to know whether there are others.
+    let limit = wanted.limit + 1;
     let mut found = Vec::new();
     for overlay in &mut overlays {
         overlay.complete(filter, after.as_ref());
@@ -178,17 +228,24 @@ fn join_stored(
     found.truncate(limit);
     // What the store has behind these is not shown.
     let bound = found.get(limit - 1).map(|last| last.instance.clone());
-    let mut stored = 0;
-    while stored < limit {
+    let (mut stored, mut bytes) = (0, 0);
+    // Where the look into the store ended before it was complete.
+    let mut horizon = None;
+    'store: while stored < limit {
         let batch = store.find_instances(filter, after.as_ref(), limit - stored)?;
         for instance in &batch.instances {
             if overlays.iter().any(|overlay| overlay.hides(&instance.instance)) {
                 continue;
             }
-            let state = bridge::instance_state(instance)?;
+            let state = Arc::new(bridge::instance_state(instance)?);
             if filter.matches(&state) {
-                found.push(Arc::new(state));
+                bytes += wanted.bytes_of(&state);
+                found.push(wanted.shown(state));
                 stored += 1;
+                if bytes >= wanted.bytes_max {
+                    horizon = Some(instance.instance.clone());
+                    break 'store;
+                }
             }
         }
         after = batch.upto;
@@ -197,8 +254,19 @@ fn join_stored(
         }
     }
     found.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
-    found.truncate(limit);
-    Ok(found)
+    if let Some(horizon) = &horizon {
+        found.retain(|state| state.instance <= *horizon);
+    }
+    let mut bytes = 0;
+    let fits = found.iter().take(wanted.limit).take_while(|state| {
+        let fits = bytes < wanted.bytes_max;
+        bytes += wanted.bytes_of(state);
+        fits
+    });
+    let shown = fits.count();
+    let more = found.len() > shown || horizon.is_some();
+    found.truncate(shown);
+    Ok(Slice { found, more })
 }
 
 #[cfg(test)]

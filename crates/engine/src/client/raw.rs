@@ -39,7 +39,7 @@ impl Client {
 
 impl RawClient<'_> {
     /// Starts an instance of an orchestration that need not be registered in this process. The version is that of the
-    /// options; `trace` is the trace that the instance belongs to.
+    /// options, or the one that code of this process resolves, or none; `trace` is the trace that the instance belongs to.
     ///
     /// # Errors
     /// Those of [`Client::start_with`], without [`ClientError::UnknownOrchestration`].
@@ -51,8 +51,10 @@ impl RawClient<'_> {
         options: StartOptions,
     ) -> Result<Started, ClientError> {
         self.client.check_size(input.len())?;
-        let version = options.version.as_deref().map_or_else(SmolStr::default, SmolStr::from);
-        self.client.submit_start(name.into(), version, input, trace, options, None).await
+        let name = name.into();
+        let asked = options.version.as_deref().unwrap_or_default();
+        let version = self.client.shared.registry.resolve_version(&name, asked, "");
+        self.client.submit_start(name, version, input, trace, options, None).await
     }
 
     /// Sends an event to an instance, like [`Client::raise_event`].
@@ -69,6 +71,17 @@ impl RawClient<'_> {
         let name = name.into();
         let (span, trace) = trace::raising(&name, instance);
         self.client.send(instance, EventKind::EventRaised { name, input, trace }).instrument(span).await
+    }
+
+    /// Terminates an instance, like [`Client::terminate`], with a JSON text of any size as its reason, which clients of other
+    /// languages take for its output. Sub-orchestrations that are terminated with it get no more than the beginning of a long
+    /// one.
+    ///
+    /// # Errors
+    /// Those of [`Client::terminate`].
+    pub async fn terminate(&self, instance: &str, output: Payload, recurse: bool) -> Result<(), ClientError> {
+        let reason = SmolStr::from(output.as_str());
+        self.client.send(instance, EventKind::ExecutionTerminated { reason, recurse }).await
     }
 
     /// Signals an entity, like [`Client::signal_entity`], and not before `at` if that is given. `request_id` is shown where

@@ -13,10 +13,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::attempts::{ActivityRunner, Attempts};
-use super::calls::{PendingCall, Waiting};
+use super::calls::PendingCall;
 use super::instance::InstanceActor;
 use super::limits::Limits;
 use super::messages::{Resend, Submit};
+use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::hub::Routes;
 use crate::options::HubOptions;
@@ -58,7 +59,7 @@ pub(crate) struct PartitionActor {
     /// Clients that wait for what they asked to become durable.
     pub(super) calls: HashMap<Token, PendingCall, FixedState>,
     pub(super) reads: HashMap<Token, PendingRead, FixedState>,
-    pub(super) waiters: HashMap<InstanceId, Vec<Waiting>, FixedState>,
+    pub(super) waiters: Waiters,
     pub(super) next_token: u64,
     /// Calls held back while the materialiser is behind; as many as there are permits at most.
     pub(super) held_back: VecDeque<Submit>,
@@ -120,7 +121,7 @@ impl PartitionActor {
             instances: HashMap::default(),
             calls: HashMap::default(),
             reads: HashMap::default(),
-            waiters: HashMap::default(),
+            waiters: Waiters::default(),
             next_token: 0,
             held_back: VecDeque::new(),
             tick: None,

@@ -14,14 +14,6 @@ use super::messages::{
 };
 use crate::storage::LoadRequest;
 
-/// A client that waits for an instance to start or to end.
-pub(super) struct Waiting {
-    token: Token,
-    wait_for: WaitFor,
-    may_come: bool,
-    answer: Answer<Option<Arc<InstanceState>>>,
-}
-
 /// A client call that waits for what it asked to become durable.
 pub(super) struct PendingCall {
     pub(super) answer: Answer<Accepted>,
@@ -79,6 +71,10 @@ impl PartitionActor {
                 self.calls.insert(token, pending);
                 self.machine.release(token, &instance);
             }
+            Call::End { instance, reason } => {
+                self.calls.insert(token, pending);
+                self.machine.end(token, &instance, reason);
+            }
             Call::Purge(instance) => {
                 self.calls.insert(token, pending);
                 self.machine.purge(token, &instance);
@@ -90,7 +86,7 @@ impl PartitionActor {
         let Some(PendingCall { answer, watch, .. }) = self.calls.remove(&token) else { return };
         // The end of an instance is an effect of the same record or a later one, so it can't have been missed.
         if let Some(wait) = watch.filter(|_| outcome == Ok(Accepted::Message)) {
-            self.let_wait(token, wait);
+            self.waiters.add(token, wait);
         }
         let _ = answer.send(outcome.map_err(CallError::Rejected));
     }
@@ -99,45 +95,17 @@ impl PartitionActor {
     pub(super) fn state_known(&mut self, token: Token, state: Option<Arc<InstanceState>>) {
         let Some(PendingRead::State(wait)) = self.reads.remove(&token) else { return };
         match state {
-            Some(state) if !wait.wait_for.is_reached(state.status) => self.let_wait(token, wait),
-            None if wait.may_come => self.let_wait(token, wait),
+            Some(state) if !wait.wait_for.is_reached(state.status) => self.waiters.add(token, wait),
+            None if wait.may_come => self.waiters.add(token, wait),
             state => {
                 let _ = wait.answer.send(Ok(state));
             }
         }
     }
 
-    fn let_wait(&mut self, token: Token, wait: Wait) {
-        let Wait { instance, wait_for, may_come, answer } = wait;
-        let waiting = self.waiters.entry(instance).or_default();
-        // Clients that have given up leave their place to others.
-        waiting.retain(|waiting| !waiting.answer.is_closed());
-        waiting.push(Waiting { token, wait_for, may_come, answer });
-    }
-
-    /// The instance leaves memory: so do the places of clients that no longer wait for it.
-    pub(super) fn forget_absent_waiters(&mut self, instance: &InstanceId) {
-        let Some(waiting) = self.waiters.get_mut(instance) else { return };
-        waiting.retain(|waiting| !waiting.answer.is_closed());
-        if waiting.is_empty() {
-            self.waiters.remove(instance);
-        }
-    }
-
-    /// Takes a client back that waits; none if it was told already.
-    fn stop_waiting(&mut self, token: Token, instance: &InstanceId) -> Option<Wait> {
-        let waiting = self.waiters.get_mut(instance)?;
-        let at = waiting.iter().position(|waiting| waiting.token == token)?;
-        let Waiting { wait_for, may_come, answer, .. } = waiting.swap_remove(at);
-        if waiting.is_empty() {
-            self.waiters.remove(instance);
-        }
-        Some(Wait { instance: instance.clone(), wait_for, may_come, answer })
-    }
-
     /// The instance started or ended: tells those who wait for that.
     pub(super) fn notify(&mut self, instance: &InstanceId, state: Option<&Arc<InstanceState>>) {
-        let Some(waiting) = self.waiters.remove(instance) else { return };
+        let Some(waiting) = self.waiters.take(instance) else { return };
         let mut left = Vec::new();
         for waiter in waiting {
             match state {
@@ -148,21 +116,17 @@ impl PartitionActor {
                 }
             }
         }
-        if !left.is_empty() {
-            self.waiters.insert(instance.clone(), left);
-        }
+        self.waiters.put_back(instance, left);
     }
 
     /// The instance started: those who wait for that read its state anew.
     pub(super) fn notify_started(&mut self, instance: &InstanceId, context: &Context<Self>) {
-        let Some(waiting) = self.waiters.remove(instance) else { return };
+        let Some(waiting) = self.waiters.take(instance) else { return };
         let (started, left): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|waiter| waiter.wait_for == WaitFor::Start);
-        if !left.is_empty() {
-            self.waiters.insert(instance.clone(), left);
-        }
-        for Waiting { wait_for, may_come, answer, .. } in started {
-            self.read_state(Wait { instance: instance.clone(), wait_for, may_come, answer }, context);
+        self.waiters.put_back(instance, left);
+        for waiter in started {
+            self.read_state(waiter.into_wait(instance.clone()), context);
         }
     }
 
@@ -174,7 +138,7 @@ impl PartitionActor {
             return;
         }
         // It waits from now on: the instance may come into memory, end and be gone again while it is read.
-        self.let_wait(token, wait);
+        self.waiters.add(token, wait);
         let reply = context.address();
         self.shared.storage.load(LoadRequest::State { token, instance, reply });
     }
@@ -194,7 +158,7 @@ impl Handler<StateRead> for PartitionActor {
 
     fn handle(&mut self, read: StateRead, context: &mut Context<Self>) {
         let StateRead { token, instance, outcome } = read;
-        let Some(wait) = self.stop_waiting(token, &instance) else { return };
+        let Some(wait) = self.waiters.take_one(token, &instance) else { return };
         match outcome {
             Ok(state) => {
                 self.reads.insert(token, PendingRead::State(wait));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix::Message;
+use smol_str::SmolStr;
 use steadfast_core::partition::{
     Accepted, HistoryPiece, LoadedInstance, Overlay, OverlayCursor, Poison, Rejection, Token,
 };
@@ -50,6 +51,8 @@ pub(crate) enum Call {
     },
     /// Remove an instance that has ended.
     Purge(InstanceId),
+    /// End an instance without its code.
+    End { instance: InstanceId, reason: SmolStr },
     /// Let an instance whose turns crashed take turns again.
     Release(InstanceId),
 }

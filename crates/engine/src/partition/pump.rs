@@ -77,7 +77,7 @@ impl PartitionActor {
                 if self.instances.len() < self.instances.capacity() / 8 {
                     self.instances.shrink_to(self.instances.capacity() / 2);
                 }
-                self.forget_absent_waiters(&instance);
+                self.waiters.forget_absent(&instance);
             }
             Work::Turn(request) => self.run_turn(request, context),
         }

@@ -343,3 +343,83 @@ fn the_same_start_again_is_not_another_instance() {
     assert_eq!(replies(&mut partition), [(Token(3), Ok(Accepted::Existing))]);
     assert_eq!(state_of(&mut partition).incarnation, 0);
 }
+
+fn suspend() -> EventKind {
+    EventKind::ExecutionSuspended { reason: "lunch".into() }
+}
+
+/// What a query for suspended instances finds in memory, and how many there are by the counts.
+fn suspended(partition: &mut Partition) -> (usize, u64) {
+    let filter =
+        InstanceFilter { statuses: vec![OrchestrationStatus::Suspended], ..InstanceFilter::default() };
+    let mut overlay = Overlay::default();
+    partition.read_overlay(Token(97), &filter, None, OverlayCursor::default(), &mut overlay);
+    let counts = partition.read_counts(Token(98)).unwrap();
+    partition.commit();
+    (overlay.first(10).len(), counts.of(OrchestrationStatus::Suspended))
+}
+
+#[test]
+fn a_suspension_shows_from_its_acceptance_on_while_a_turn_holds_it_and_after_a_recovery() {
+    let mut partition = partition();
+    let store = MemoryStore::new(2);
+    let log = |commit: steadfast_core::partition::Commit, partition: &mut Partition| {
+        let record = commit.record.unwrap();
+        let bytes = record.bytes.clone();
+        store.append(&[LogRecord { partition: HERE, position: record.position, bytes }]).unwrap();
+        partition.on_durable(record.position);
+        partition.commit();
+    };
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    running(&mut partition);
+    let commit = partition.commit();
+    log(commit, &mut partition);
+    partition.submit(Token(2), message(suspend(), Origin::Client), false);
+    let commit = partition.commit();
+    // Whoever reads it meanwhile is not told before it is durable.
+    assert!(partition.read_state(Token(3), &instance()));
+    assert!(partition.commit().effects.is_empty());
+    log(commit, &mut partition);
+    let state = state_of(&mut partition);
+    assert_eq!((state.status, state.reason.as_deref()), (OrchestrationStatus::Suspended, Some("lunch")));
+    assert_eq!(suspended(&mut partition), (1, 1));
+    let mut again = bridge::recover_partition(&store, PartitionOptions::new(HERE, 2)).unwrap();
+    again.commit();
+    assert_eq!(state_of(&mut again).status, OrchestrationStatus::Suspended);
+    assert_eq!(suspended(&mut again), (1, 1));
+    // A turn has taken it, and does not answer.
+    let Some(Work::Turn(request)) = partition.next_work() else { panic!("there is a turn to run") };
+    assert_eq!(state_of(&mut partition).status, OrchestrationStatus::Suspended);
+    let resumed = EventKind::ExecutionResumed { reason: "".into() };
+    partition.submit(Token(4), message(resumed, Origin::Client), false);
+    drop(request);
+    assert_eq!(suspended(&mut partition), (0, 0), "the resumption counts, which came last");
+}
+
+#[test]
+fn an_end_by_force_needs_no_code_waits_for_the_turn_under_way_and_is_told_when_it_is_durable() {
+    let mut partition = partition();
+    partition.end(Token(1), &instance(), "enough".into());
+    assert!(matches!(partition.next_work(), Some(Work::Load(_))));
+    partition.on_loaded(&instance(), None);
+    assert_eq!(replies(&mut partition), [(Token(1), Err(Rejection::NotFound))]);
+    partition.submit(Token(2), message(start(1), Origin::Client), true);
+    let Some(Work::Turn(request)) = partition.next_work() else { panic!("there is a turn to run") };
+    partition.end(Token(3), &instance(), "enough".into());
+    partition.end(Token(4), &instance(), "enough".into());
+    assert!(!partition.is_settled());
+    let reason = ParkReason::NotRegistered { name: "any".into(), version: "".into() };
+    partition.on_parked(&request.instance, request.batch, reason);
+    let mut commit = partition.commit();
+    assert!(!commit.effects.iter().any(|effect| matches!(effect, Effect::Reply(..))));
+    partition.on_durable(commit.record.take().unwrap().position);
+    let ended = Err(Rejection::Ended(OrchestrationStatus::Terminated));
+    let accepted = |token| (Token(token), Ok(Accepted::Message));
+    assert_eq!(replies(&mut partition), [accepted(2), accepted(3), (Token(4), ended)]);
+    let state = state_of(&mut partition);
+    assert_eq!((state.status, state.reason.as_deref()), (OrchestrationStatus::Terminated, Some("enough")));
+    while let Some(work) = partition.next_work() {
+        assert!(matches!(work, Work::Evict(_)), "{work:?}");
+    }
+    assert!(partition.is_settled());
+}
