@@ -136,6 +136,7 @@ impl Partition {
     /// end is durable.
     pub fn end(&mut self, token: Token, instance: &InstanceId, reason: SmolStr) {
         self.ensure_entry(instance, false);
+        self.interrupt_outside(instance);
         self.endings.push(Ending { instance: instance.clone(), token, reason });
         self.run_endings(instance);
         self.forget_if_clean(instance);

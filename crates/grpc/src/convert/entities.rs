@@ -22,6 +22,17 @@ pub fn entity_id(text: &str) -> Result<EntityId, WireError> {
     }
 }
 
+/// The beginning of an entity's id. The case of the name in it does not matter.
+///
+/// # Errors
+/// [`WireError::IdTooLong`] beyond [`super::MAX_ID_CHARACTERS`].
+pub fn entity_prefix(text: &str) -> Result<String, WireError> {
+    check_length(text)?;
+    let text = text.strip_prefix('@').unwrap_or(text);
+    let (name, key) = text.split_at(text.find('@').unwrap_or(text.len()));
+    Ok(format!("@{}{key}", name.to_lowercase()))
+}
+
 /// An operation on its way to a worker that runs the entity: the event of the batch. None for other events.
 pub fn operation_request(event: &HistoryEvent) -> Option<wire::HistoryEvent> {
     let event_type = match &event.kind {

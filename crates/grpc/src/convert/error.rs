@@ -40,6 +40,30 @@ pub enum WireError {
         /// What is allowed.
         max: usize,
     },
+    /// A name, a version or another short text that is longer than any that means something.
+    #[error("'{field}' has a length of {length} bytes, and at most {max} are possible")]
+    TextTooLong {
+        /// The field.
+        field: &'static str,
+        /// How long it is.
+        length: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// A number that is less than nothing.
+    #[error("'{field}' is {value}, and must not be negative")]
+    Negative {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: i32,
+    },
+    /// A token that no page came with.
+    #[error("'{field}' is not one that a page came with; begin with the first page again")]
+    InvalidToken {
+        /// The field.
+        field: &'static str,
+    },
     /// Not an execution id.
     #[error("'{field}' is not an execution id, which has 32 hexadecimal digits")]
     InvalidExecutionId {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::de::IgnoredAny;
 use smol_str::SmolStr;
-use steadfast_core::{ExecutionId, InstanceId, Payload, Tags, Timestamp, TraceContext};
+use steadfast_core::{ExecutionId, InstanceId, Payload, Tags, TimeRange, Timestamp, TraceContext};
 use uuid::Uuid;
 
 use super::error::WireError;
@@ -13,6 +13,13 @@ use crate::wire;
 /// The longest id of an entity, or of an instance that a client starts, in characters: that of other servers of the
 /// protocol. Ids of sub-orchestrations are made from their parents' and may be longer.
 pub const MAX_ID_CHARACTERS: usize = 100;
+
+/// The longest name of an orchestration, an event or an operation, and the longest version or request id, in bytes.
+/// Payloads have a limit of their own.
+pub const MAX_NAME_BYTES: usize = 1024;
+
+/// The longest parent and state of a trace context, in bytes. What is longer belongs to no trace.
+const MAX_TRACE_BYTES: usize = 1024;
 
 /// The first second of the year 1 and the last one of the year 9999, the bounds of the protocol's timestamps.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -32,6 +39,23 @@ pub fn optional_payload(value: Option<String>) -> Option<Payload> {
 /// A value on its way out: absent when it has no text.
 pub fn payload_to_wire(payload: &Payload) -> Option<String> {
     text_to_wire(payload.as_str())
+}
+
+/// A short text, such as a name, that may be empty.
+///
+/// # Errors
+/// [`WireError::TextTooLong`] beyond [`MAX_NAME_BYTES`].
+pub fn name(text: String, field: &'static str) -> Result<String, WireError> {
+    let (length, max) = (text.len(), MAX_NAME_BYTES);
+    if length > max { Err(WireError::TextTooLong { field, length, max }) } else { Ok(text) }
+}
+
+/// How many are wanted on a page at most; 0 when nothing is said.
+///
+/// # Errors
+/// [`WireError::Negative`].
+pub fn page_size(value: i32, field: &'static str) -> Result<usize, WireError> {
+    usize::try_from(value).map_err(|_| WireError::Negative { field, value })
 }
 
 /// A text whose absence means nothing.
@@ -66,6 +90,20 @@ pub fn timestamp(value: prost_types::Timestamp, field: &'static str) -> Result<T
 /// A moment before which something must not happen; what is finer than microseconds is rounded up.
 pub(super) fn due_time(value: prost_types::Timestamp, field: &'static str) -> Result<Timestamp, WireError> {
     convert_time(value, 999).ok_or(WireError::InvalidTimestamp { field })
+}
+
+/// A span of time, each end of which may be left out.
+///
+/// # Errors
+/// [`WireError::InvalidTimestamp`].
+pub fn time_range(
+    (from, from_field): (Option<prost_types::Timestamp>, &'static str),
+    (before, before_field): (Option<prost_types::Timestamp>, &'static str),
+) -> Result<TimeRange, WireError> {
+    Ok(TimeRange {
+        from: from.map(|from| due_time(from, from_field)).transpose()?,
+        before: before.map(|before| due_time(before, before_field)).transpose()?,
+    })
 }
 
 fn convert_time(value: prost_types::Timestamp, round: i64) -> Option<Timestamp> {
@@ -124,10 +162,13 @@ pub fn tags_to_wire(tags: &Tags) -> HashMap<String, String> {
     tags.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-/// A trace context; none when it has no parent.
+/// A trace context; none when it has no parent, or is larger than one can be: a trace is no reason to refuse what it
+/// comes with.
 pub fn trace(trace: Option<wire::TraceContext>) -> Option<TraceContext> {
     let wire::TraceContext { trace_parent, trace_state, .. } = trace?;
-    (!trace_parent.is_empty()).then(|| TraceContext { parent: trace_parent.into(), state: text(trace_state) })
+    let state_bytes = trace_state.as_ref().map_or(0, String::len);
+    let usable = !trace_parent.is_empty() && trace_parent.len().max(state_bytes) <= MAX_TRACE_BYTES;
+    usable.then(|| TraceContext { parent: trace_parent.into(), state: text(trace_state) })
 }
 
 /// A trace context on its way out, with the span's id that older SDKs read from a field of its own.

@@ -26,12 +26,31 @@ pub fn status(value: i32, field: &'static str) -> Result<OrchestrationStatus, Wi
     })
 }
 
-/// Statuses, of a filter for example.
+/// The statuses that a client names by those that it sees, each once. An instance between two executions is running to
+/// clients, so whoever asks for running ones means it too.
 ///
 /// # Errors
 /// [`WireError::UnknownValue`].
 pub fn statuses(values: &[i32], field: &'static str) -> Result<Vec<OrchestrationStatus>, WireError> {
-    values.iter().map(|value| status(*value, field)).collect()
+    let mut statuses = Vec::new();
+    for value in values {
+        let status = status(*value, field)?;
+        if status != OrchestrationStatus::ContinuedAsNew && !statuses.contains(&status) {
+            statuses.push(status);
+        }
+    }
+    if statuses.contains(&OrchestrationStatus::Running) {
+        statuses.push(OrchestrationStatus::ContinuedAsNew);
+    }
+    Ok(statuses)
+}
+
+/// The status that clients see.
+pub fn shown_status(status: OrchestrationStatus) -> OrchestrationStatus {
+    match status {
+        OrchestrationStatus::ContinuedAsNew => OrchestrationStatus::Running,
+        status => status,
+    }
 }
 
 /// A status on its way out.
@@ -55,10 +74,7 @@ pub fn status_to_wire(status: OrchestrationStatus) -> wire::OrchestrationStatus 
 /// which is how SDKs give a reason. Failures are only shown of instances that failed, because SDKs take their presence
 /// for a failure.
 pub fn orchestration_state(state: &InstanceState, inputs_and_outputs: bool) -> wire::OrchestrationState {
-    let status = match state.status {
-        OrchestrationStatus::ContinuedAsNew => OrchestrationStatus::Running,
-        status => status,
-    };
+    let status = shown_status(state.status);
     let output = match &state.output {
         Some(output) => payload_to_wire(output),
         None if status == OrchestrationStatus::Terminated => state.reason.as_deref().and_then(reason_to_wire),

@@ -4,9 +4,12 @@ use steadfast_engine::ClientError;
 use tonic::Status;
 
 use super::TaskHubService;
-use super::refuse::refused;
+use super::refuse::{needed_name, refused};
 use crate::convert::payload;
 use crate::wire;
+
+/// How many instances are ended by force in one call at most: that of other servers of the protocol.
+const ENDED_AT_ONCE_MAX: usize = 500;
 
 /// An instance that has ended takes no messages, and that is no error to the protocol's clients.
 fn ignore_ended(outcome: Result<(), ClientError>) -> Result<(), Status> {
@@ -19,13 +22,45 @@ fn ignore_ended(outcome: Result<(), ClientError>) -> Result<(), Status> {
 impl TaskHubService {
     pub(super) async fn raise(&self, request: wire::RaiseEventRequest) -> Result<(), Status> {
         let input = payload(request.input);
-        let raised = self.client.raw().raise_event(&request.instance_id, request.name, input).await;
+        let event = needed_name(request.name, "RaiseEventRequest")?;
+        let raised = self.client.raw().raise_event(&request.instance_id, event, input).await;
         ignore_ended(raised)
     }
 
     pub(super) async fn terminate(&self, request: wire::TerminateRequest) -> Result<(), Status> {
-        let output = request.output.unwrap_or_default();
-        ignore_ended(self.client.terminate(&request.instance_id, &output, request.recursive).await)
+        let output = payload(request.output);
+        let raw = self.client.raw();
+        ignore_ended(raw.terminate(&request.instance_id, output, request.recursive).await)
+    }
+
+    /// Ends instances at once, without their code, and says which it did not end: those that have ended or locked entities,
+    /// and those that there are not.
+    pub(super) async fn end_by_force(
+        &self,
+        request: wire::SkipGracefulOrchestrationTerminationsRequest,
+    ) -> Result<wire::SkipGracefulOrchestrationTerminationsResponse, Status> {
+        let instances = request.instance_batch.unwrap_or_default().instance_ids;
+        if instances.len() > ENDED_AT_ONCE_MAX {
+            let (given, max) = (instances.len(), ENDED_AT_ONCE_MAX);
+            return Err(Status::invalid_argument(format!(
+                "{given} instances are named, and at most {max} are ended at once"
+            )));
+        }
+        let reason = request.reason.unwrap_or_default();
+        let mut unterminated_instance_ids = Vec::new();
+        for instance in instances {
+            match self.client.end_by_force(&instance, &reason).await {
+                Ok(()) => {}
+                Err(
+                    ClientError::InstanceNotFound { .. }
+                    | ClientError::NotRunning { .. }
+                    | ClientError::HoldsLocks { .. }
+                    | ClientError::InvalidInstanceId(_),
+                ) => unterminated_instance_ids.push(instance),
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        Ok(wire::SkipGracefulOrchestrationTerminationsResponse { unterminated_instance_ids })
     }
 
     pub(super) async fn suspend(&self, request: wire::SuspendRequest) -> Result<(), Status> {

@@ -1,11 +1,15 @@
 //! Entities: signals, states, queries and cleaning.
 
+use steadfast_core::EntityId;
 use steadfast_engine::{EntityCleaning, EntityMetadata, EntityQuery};
 use tonic::Status;
 
-use super::TaskHubService;
-use super::refuse::refused;
-use crate::convert::{WireError, entity_id, payload, payload_to_wire, timestamp, timestamp_to_wire};
+use super::refuse::{needed_name, refused};
+use super::{PAGE_BYTES, TaskHubService};
+use crate::convert::{
+    WireError, entity_id, entity_prefix, name, page_size, payload, payload_to_wire, time_range, timestamp,
+    timestamp_to_wire,
+};
 use crate::wire;
 
 /// How many entities a page shows at most, whatever is asked for.
@@ -17,14 +21,12 @@ impl TaskHubService {
         request: wire::SignalEntityRequest,
     ) -> Result<wire::SignalEntityResponse, Status> {
         let entity = entity_id(&request.instance_id)?;
-        if request.name.is_empty() {
-            let message = "SignalEntityRequest";
-            return Err(WireError::Missing { message, field: "name" }.into());
-        }
+        let operation = needed_name(request.name, "SignalEntityRequest")?;
+        let request_id = name(request.request_id, "requestId")?;
         let at = request.scheduled_time.map(|at| timestamp(at, "scheduledTime")).transpose()?;
         let (input, at) = (payload(request.input), self.later(at));
         let raw = self.client.raw();
-        let signaled = raw.signal_entity(&entity, request.name, input, request.request_id, at).await;
+        let signaled = raw.signal_entity(&entity, operation, input, request_id, at).await;
         signaled.map_err(refused)?;
         Ok(wire::SignalEntityResponse {})
     }
@@ -43,17 +45,19 @@ impl TaskHubService {
         request: wire::QueryEntitiesRequest,
     ) -> Result<wire::QueryEntitiesResponse, Status> {
         let query = request.query.unwrap_or_default();
-        let moment =
-            |at: Option<prost_types::Timestamp>, field| at.map(|at| timestamp(at, field)).transpose();
-        let page_size = query.page_size.unwrap_or_default();
+        let modified = time_range(
+            (query.last_modified_from, "lastModifiedFrom"),
+            (query.last_modified_to, "lastModifiedTo"),
+        )?;
         let query_of_engine = EntityQuery {
-            id_prefix: query.instance_id_starts_with.unwrap_or_default(),
-            modified_from: moment(query.last_modified_from, "lastModifiedFrom")?,
-            modified_to: moment(query.last_modified_to, "lastModifiedTo")?,
+            id_prefix: entity_prefix(&query.instance_id_starts_with.unwrap_or_default())?,
+            modified_from: modified.from,
+            modified_to: modified.before,
             include_state: query.include_state,
             include_transient: query.include_transient,
-            page_size: usize::try_from(page_size).unwrap_or_default().min(PAGE_SIZE_MAX),
-            continuation: query.continuation_token.filter(|token| !token.is_empty()),
+            page_size: page_size(query.page_size.unwrap_or_default(), "pageSize")?.min(PAGE_SIZE_MAX),
+            page_bytes: PAGE_BYTES,
+            continuation: continuation(query.continuation_token)?,
         };
         let page = self.client.query_entities(&query_of_engine).await.map_err(refused)?;
         let show = |entity| shown(entity, query.include_state);
@@ -70,7 +74,7 @@ impl TaskHubService {
         let wanted = EntityCleaning {
             remove_empty: request.remove_empty_entities,
             release_orphaned_locks: request.release_orphaned_locks,
-            continuation: request.continuation_token.filter(|token| !token.is_empty()),
+            continuation: continuation(request.continuation_token)?,
         };
         let cleaned = self.client.clean_entity_storage(&wanted).await.map_err(refused)?;
         Ok(wire::CleanEntityStorageResponse {
@@ -79,6 +83,15 @@ impl TaskHubService {
             orphaned_locks_released: count(cleaned.orphaned_locks_released),
         })
     }
+}
+
+/// The token of a page of entities is the id of its last one.
+fn continuation(token: Option<String>) -> Result<Option<String>, WireError> {
+    let token = token.filter(|token| !token.is_empty());
+    if token.as_ref().is_some_and(|token| EntityId::parse(token).is_err()) {
+        return Err(WireError::InvalidToken { field: "continuationToken" });
+    }
+    Ok(token)
 }
 
 fn count(number: usize) -> i32 {

@@ -1,14 +1,16 @@
 //! Looking at one instance: its state, its start and end, its history.
 
+use std::collections::VecDeque;
+
 use futures_util::stream;
 use prost::Message;
-use steadfast_core::InstanceState;
+use steadfast_core::{HistoryEvent, InstanceId, InstanceState};
 use steadfast_engine::ClientError;
 use tonic::Status;
 
 use super::refuse::refused;
 use super::{Answers, TaskHubService};
-use crate::convert::{execution_id, history_to_wire, orchestration_state};
+use crate::convert::{HistoryWriter, execution_id, orchestration_state};
 use crate::wire;
 
 /// How large a chunk of a history becomes, in bytes; a single event may be larger. Some SDKs take 4 MiB.
@@ -63,53 +65,76 @@ impl TaskHubService {
         request: wire::StreamInstanceHistoryRequest,
     ) -> Result<Answers<wire::HistoryChunk>, Status> {
         let wanted = execution_id(request.execution_id.as_deref(), "executionId")?;
-        let state = self.client.state(&request.instance_id).await.map_err(refused)?;
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != state.execution) {
-            let instance = &state.instance;
-            return Err(Status::not_found(format!(
-                "the history of execution {wanted} of instance '{instance}' is not kept"
-            )));
-        }
-        let events = self.client.history(&request.instance_id).await.map_err(refused)?;
-        let chunks = chunks(history_to_wire(&state.instance, &events));
-        Ok(Box::pin(stream::iter(chunks.into_iter().map(Ok))))
+        // A worker that streams the history of a work item wants all that was committed before, which is the same.
+        let events = match wanted {
+            Some(execution) => self.client.history_of(&request.instance_id, execution).await,
+            None => self.client.history(&request.instance_id).await,
+        };
+        let instance = InstanceId::from_trusted(request.instance_id);
+        let chunks = Chunks::new(HistoryWriter::new(instance), events.map_err(refused)?);
+        Ok(Box::pin(stream::iter(chunks.map(Ok))))
     }
 }
 
-fn chunks(events: Vec<wire::HistoryEvent>) -> Vec<wire::HistoryChunk> {
-    let mut chunks: Vec<wire::HistoryChunk> = Vec::new();
-    let mut bytes = 0;
-    for event in events {
-        let size = event.encoded_len();
-        let full =
-            |chunk: &wire::HistoryChunk| bytes + size > CHUNK_BYTES || chunk.events.len() == CHUNK_EVENTS;
-        if chunks.last().is_none_or(full) {
-            chunks.push(wire::HistoryChunk::default());
-            bytes = 0;
+/// A history as chunks, each of which is made when it is asked for.
+struct Chunks {
+    writer: HistoryWriter,
+    events: std::vec::IntoIter<HistoryEvent>,
+    /// What was converted and is in no chunk yet.
+    converted: VecDeque<wire::HistoryEvent>,
+}
+
+impl Chunks {
+    fn new(writer: HistoryWriter, events: Vec<HistoryEvent>) -> Self {
+        Self { writer, events: events.into_iter(), converted: VecDeque::new() }
+    }
+
+    fn next_event(&mut self) -> Option<wire::HistoryEvent> {
+        while self.converted.is_empty() {
+            let mut converted = Vec::new();
+            self.writer.write(&self.events.next()?, &mut converted);
+            self.converted.extend(converted);
         }
-        bytes += size;
-        if let Some(chunk) = chunks.last_mut() {
+        self.converted.pop_front()
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = wire::HistoryChunk;
+
+    fn next(&mut self) -> Option<wire::HistoryChunk> {
+        let mut chunk = wire::HistoryChunk::default();
+        let mut bytes = 0;
+        while let Some(event) = self.next_event() {
+            let size = event.encoded_len();
+            if chunk.events.len() == CHUNK_EVENTS || bytes > 0 && bytes + size > CHUNK_BYTES {
+                self.converted.push_front(event);
+                break;
+            }
+            bytes += size;
             chunk.events.push(event);
         }
+        (!chunk.events.is_empty()).then_some(chunk)
     }
-    chunks
 }
 
 #[cfg(test)]
 mod tests {
+    use steadfast_core::{EventKind, Timestamp};
+
     use super::*;
 
-    fn event(bytes: usize) -> wire::HistoryEvent {
-        let data = Some("x".repeat(bytes));
-        let event_type = wire::history_event::EventType::GenericEvent(wire::GenericEvent { data });
-        wire::HistoryEvent { event_type: Some(event_type), ..wire::HistoryEvent::default() }
+    fn event(bytes: usize) -> HistoryEvent {
+        let data = "x".repeat(bytes).into();
+        HistoryEvent::message(Timestamp::from_micros(1), EventKind::GenericEvent { data })
     }
 
     #[test]
     fn chunks_are_bounded_in_events_and_bytes_and_keep_the_order() {
         let sizes = |events: Vec<usize>| -> Vec<usize> {
-            let chunks = chunks(events.into_iter().map(event).collect());
-            chunks.iter().map(|chunk| chunk.events.len()).collect()
+            let writer = HistoryWriter::new(InstanceId::from_trusted("any"));
+            let chunks = Chunks::new(writer, events.into_iter().map(event).collect());
+            chunks.map(|chunk| chunk.events.len()).collect()
         };
         assert_eq!(sizes(vec![]), [0; 0]);
         assert_eq!(sizes(vec![1; CHUNK_EVENTS + 1]), [CHUNK_EVENTS, 1]);

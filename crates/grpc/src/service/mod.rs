@@ -3,7 +3,8 @@
 mod control;
 mod entities;
 mod look;
-mod many;
+mod purge;
+mod query;
 mod refuse;
 mod start;
 mod work;
@@ -20,6 +21,10 @@ use crate::wire::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHu
 /// The largest message that is taken, in bytes: SDKs send payloads of any size, and gRPC's default of 4 MiB is too
 /// small for them.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// How large a page becomes, in bytes, whatever is asked for: some SDKs take no more than 4 MiB. A single instance may be
+/// larger.
+const PAGE_BYTES: usize = 2 << 20;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -76,7 +81,6 @@ fn not_served<T>(what: &str) -> Result<T, Status> {
     Err(Status::unimplemented(format!("this server does not serve {what}")))
 }
 
-const QUERIES: &str = "queries";
 const HUBS: &str = "task hubs that come and go";
 
 #[tonic::async_trait]
@@ -158,16 +162,16 @@ impl TaskHubSidecarService for TaskHubService {
 
     async fn query_instances(
         &self,
-        _: Request<wire::QueryInstancesRequest>,
+        request: Request<wire::QueryInstancesRequest>,
     ) -> Answer<wire::QueryInstancesResponse> {
-        not_served(QUERIES)
+        self.query(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_instance_ids(
         &self,
-        _: Request<wire::ListInstanceIdsRequest>,
+        request: Request<wire::ListInstanceIdsRequest>,
     ) -> Answer<wire::ListInstanceIdsResponse> {
-        not_served(QUERIES)
+        self.list_ended(request.into_inner()).await.map(Response::new)
     }
 
     async fn purge_instances(
@@ -286,8 +290,8 @@ impl TaskHubSidecarService for TaskHubService {
 
     async fn skip_graceful_orchestration_terminations(
         &self,
-        _: Request<wire::SkipGracefulOrchestrationTerminationsRequest>,
+        request: Request<wire::SkipGracefulOrchestrationTerminationsRequest>,
     ) -> Answer<wire::SkipGracefulOrchestrationTerminationsResponse> {
-        not_served("terminations without grace")
+        self.end_by_force(request.into_inner()).await.map(Response::new)
     }
 }

@@ -5,7 +5,7 @@ use std::error::Error;
 use steadfast_engine::ClientError;
 use tonic::{Code, Status};
 
-use crate::convert::WireError;
+use crate::convert::{WireError, name};
 
 impl From<WireError> for Status {
     fn from(error: WireError) -> Self {
@@ -18,7 +18,11 @@ pub(super) fn refused(error: ClientError) -> Status {
     let code = match &error {
         ClientError::AlreadyExists { .. } => Code::AlreadyExists,
         ClientError::InstanceNotFound { .. } => Code::NotFound,
-        ClientError::NotRunning { .. } | ClientError::NotEnded { .. } => Code::FailedPrecondition,
+        ClientError::NotRunning { .. } | ClientError::NotEnded { .. } | ClientError::HoldsLocks { .. } => {
+            Code::FailedPrecondition
+        }
+        ClientError::OtherExecution { .. } => Code::NotFound,
+        ClientError::TooManyMessages { .. } => Code::ResourceExhausted,
         ClientError::UnknownOrchestration { .. }
         | ClientError::PayloadTooLarge { .. }
         | ClientError::InvalidPayload(_)
@@ -39,4 +43,12 @@ pub(super) fn refused(error: ClientError) -> Status {
         source = cause.source();
     }
     Status::new(code, text)
+}
+
+/// The name of what a request asks for, which has to be there.
+pub(super) fn needed_name(text: String, message: &'static str) -> Result<String, WireError> {
+    match text.is_empty() {
+        true => Err(WireError::Missing { message, field: "name" }),
+        false => name(text, "name"),
+    }
 }

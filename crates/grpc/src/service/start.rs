@@ -1,23 +1,31 @@
-//! Starting instances.
+//! Starting instances, also anew.
 
-use std::collections::BTreeMap;
-
-use steadfast_core::{InstanceState, OrchestrationStatus, Timestamp};
-use steadfast_engine::{ClientError, StartOptions};
+use steadfast_core::{IdReuse, OnExisting, OrchestrationStatus, Timestamp};
+use steadfast_engine::{ClientError, RestartOptions, StartOptions};
 use tonic::Status;
+use uuid::Uuid;
 
 use super::TaskHubService;
-use super::refuse::refused;
-use crate::convert::{new_instance_id, payload, statuses, timestamp, trace};
+use super::refuse::{needed_name, refused};
+use crate::convert::{name, new_instance_id, payload, shown_status, statuses, timestamp, trace};
 use crate::wire;
 
 /// SDKs show this text to their users.
 const INVALID_REUSE: &str =
     "Invalid reusable statuses: cannot exclude 'Terminated' while also allowing reuse of running instances";
 
-/// Statuses of instances that have not ended.
-const LIVE: [OrchestrationStatus; 3] =
-    [OrchestrationStatus::Running, OrchestrationStatus::Pending, OrchestrationStatus::Suspended];
+/// What a start does with an existing instance: one in a status that the policy names is replaced, and any other is an
+/// error, also one that has ended.
+fn reuse(policy: Option<wire::OrchestrationIdReusePolicy>) -> Result<IdReuse, Status> {
+    let statuses = statuses(&policy.unwrap_or_default().replaceable_status, "replaceableStatus")?;
+    let replaces_live = statuses.iter().any(|status| !status.is_terminal());
+    // A live one ends as a terminated one before it is replaced.
+    if replaces_live && !statuses.contains(&OrchestrationStatus::Terminated) {
+        return Err(Status::invalid_argument(INVALID_REUSE));
+    }
+    let never = IdReuse::default().on_live(OnExisting::Error).on_ended(OnExisting::Error);
+    Ok(statuses.into_iter().fold(never, |reuse, status| reuse.on(status, OnExisting::Replace)))
+}
 
 impl TaskHubService {
     pub(super) async fn start(
@@ -25,33 +33,21 @@ impl TaskHubService {
         request: wire::CreateInstanceRequest,
     ) -> Result<wire::CreateInstanceResponse, Status> {
         let instance = new_instance_id(&request.instance_id)?;
-        if request.name.is_empty() {
-            return Err(Status::invalid_argument("the orchestration's name is missing"));
-        }
-        let replaceable = match request.orchestration_id_reuse_policy {
-            Some(policy) => statuses(&policy.replaceable_status, "replaceableStatus")?,
-            None => Vec::new(),
-        };
-        let reuses_live = LIVE.iter().any(|live| replaceable.contains(live));
-        if reuses_live && !replaceable.contains(&OrchestrationStatus::Terminated) {
-            return Err(Status::invalid_argument(INVALID_REUSE));
-        }
+        let orchestration = needed_name(request.name, "CreateInstanceRequest")?;
+        let version = request.version.map(|version| name(version, "version")).transpose()?;
         let start_at = request
             .scheduled_start_timestamp
             .map(|at| timestamp(at, "scheduledStartTimestamp"))
             .transpose()?;
-        if let Some(instance) = &instance {
-            self.make_room(instance.as_str(), &replaceable).await?;
-        }
         let options = StartOptions {
             instance_id: instance.map(|instance| instance.to_string()),
-            version: request.version.filter(|version| !version.is_empty()),
+            version: version.filter(|version| !version.is_empty()),
+            tags: request.tags.into_iter().collect(),
             scheduled_start: self.later(start_at),
-            ..StartOptions::default()
+            reuse: reuse(request.orchestration_id_reuse_policy)?,
+            trace: trace(request.parent_trace_context),
         };
-        let options = StartOptions { tags: request.tags.into_iter().collect(), ..options };
-        let trace = trace(request.parent_trace_context);
-        let started = self.client.raw().start(request.name, payload(request.input), trace, options).await;
+        let started = self.client.raw().start(orchestration, payload(request.input), None, options).await;
         let started = started.map_err(refused)?;
         Ok(wire::CreateInstanceResponse {
             instance_id: started.instance.to_string(),
@@ -64,70 +60,21 @@ impl TaskHubService {
         at.filter(|at| *at > self.client.raw().now())
     }
 
-    /// Makes the id free for a new instance if the one that has it may be replaced; one that has not ended is
-    /// terminated.
-    async fn make_room(&self, instance: &str, replaceable: &[OrchestrationStatus]) -> Result<(), Status> {
-        let state = match self.client.state(instance).await {
-            Ok(state) => state,
-            Err(ClientError::InstanceNotFound { .. }) => return Ok(()),
-            Err(error) => return Err(refused(error)),
-        };
-        if !replaceable.contains(&shown(&state)) {
-            let status = state.status;
-            return Err(refused(ClientError::AlreadyExists { id: state.instance, status }));
-        }
-        if state.status.is_terminal() {
-            return Ok(());
-        }
-        match self.client.terminate(instance, "replaced by a new instance", true).await {
-            Ok(()) | Err(ClientError::NotRunning { .. } | ClientError::InstanceNotFound { .. }) => {}
-            Err(error) => return Err(refused(error)),
-        }
-        match self.client.wait_for_completion(instance, None).await {
-            Ok(_) | Err(ClientError::InstanceNotFound { .. }) => Ok(()),
-            Err(error) => Err(refused(error)),
-        }
-    }
-
     pub(super) async fn restart(
         &self,
         request: wire::RestartInstanceRequest,
     ) -> Result<wire::RestartInstanceResponse, Status> {
-        let state = self.client.state(&request.instance_id).await.map_err(refused)?;
-        if !request.restart_with_new_instance_id && !state.status.is_terminal() {
-            return Err(not_ended(&state));
-        }
-        let InstanceState { instance, name, version, input, tags, .. } = state;
-        let tags: BTreeMap<_, _> =
-            tags.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let options = StartOptions {
-            instance_id: (!request.restart_with_new_instance_id).then(|| instance.to_string()),
-            version: Some(version.to_string()).filter(|version| !version.is_empty()),
-            tags,
-            ..StartOptions::default()
-        };
-        let started = match self.client.raw().start(name, input, None, options).await {
-            // Somebody else was faster.
-            Err(error @ ClientError::AlreadyExists { .. }) => {
-                return Err(Status::failed_precondition(error.to_string()));
+        let new_id = || Uuid::now_v7().simple().to_string();
+        let options = RestartOptions { instance_id: request.restart_with_new_instance_id.then(new_id) };
+        let restarted = match self.client.restart(&request.instance_id, options).await {
+            Err(ClientError::NotEnded { id, status }) => {
+                let status = shown_status(status);
+                return Err(Status::failed_precondition(format!(
+                    "instance '{id}' is {status}; only one that has ended can be restarted under its own id"
+                )));
             }
-            started => started.map_err(refused)?,
+            restarted => restarted.map_err(refused)?,
         };
-        Ok(wire::RestartInstanceResponse { instance_id: started.instance.to_string() })
+        Ok(wire::RestartInstanceResponse { instance_id: restarted.instance.to_string() })
     }
-}
-
-/// The status that clients see.
-fn shown(state: &InstanceState) -> OrchestrationStatus {
-    match state.status {
-        OrchestrationStatus::ContinuedAsNew => OrchestrationStatus::Running,
-        status => status,
-    }
-}
-
-fn not_ended(state: &InstanceState) -> Status {
-    let (instance, status) = (&state.instance, shown(state));
-    Status::failed_precondition(format!(
-        "instance '{instance}' is {status}; only one that has ended can be restarted under its own id"
-    ))
 }

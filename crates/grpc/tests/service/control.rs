@@ -86,3 +86,97 @@ async fn what_is_not_served_is_said_to_be_so() {
     assert_refused(hubs, Code::Unimplemented, &["task hubs"]);
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_shows_at_once_also_when_nobody_runs_the_instance() {
+    let mut served = serve().await;
+    served.start_later("away").await;
+    served.start("waiter", "here").await;
+    served.begun("here").await;
+    for (id, before) in [("away", Status::Pending), ("here", Status::Running)] {
+        for _ in 0..3 {
+            assert_eq!(served.state(id).await.orchestration_status(), before);
+            soon(served.client.suspend_instance(suspend(id))).await.unwrap();
+            assert_eq!(served.state(id).await.orchestration_status(), Status::Suspended, "{id}");
+            let query =
+                wire::InstanceQuery { runtime_status: vec![Status::Suspended.into()], ..Default::default() };
+            let request = wire::QueryInstancesRequest { query: Some(query) };
+            let found = soon(served.client.query_instances(request)).await.unwrap().into_inner();
+            let found: Vec<_> =
+                found.orchestration_state.into_iter().map(|state| state.instance_id).collect();
+            assert_eq!(found, [id]);
+            soon(served.client.resume_instance(resume(id))).await.unwrap();
+            assert_eq!(served.state(id).await.orchestration_status(), before, "{id}");
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_output_of_a_termination_stays_as_it_is() {
+    let mut served = serve().await;
+    let output = format!("[\"{}\"]", "x".repeat(100_000));
+    served.start("waiter", "w").await;
+    soon(served.client.terminate_instance(terminate("w", Some(&output)))).await.unwrap();
+    assert!(served.ended("w").await.output == Some(output));
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_termination_ends_the_children_if_it_says_so() {
+    let mut served = serve().await;
+    for (id, recursive) in [("with", true), ("without", false)] {
+        let child = format!("{id}-child");
+        served.start("parent", id).await;
+        served.begun(&child).await;
+        let request = wire::TerminateRequest { recursive, ..terminate(id, None) };
+        soon(served.client.terminate_instance(request)).await.unwrap();
+        served.ended(id).await;
+        if !recursive {
+            served.raise(&child, "\"x\"").await.unwrap();
+        }
+        let expected = if recursive { Status::Terminated } else { Status::Completed };
+        assert_eq!(served.ended(&child).await.orchestration_status(), expected);
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_are_ended_by_force_at_once_and_those_that_are_not_are_named() {
+    let mut served = serve().await;
+    served.start_later("away").await;
+    served.start("waiter", "here").await;
+    served.begun("here").await;
+    served.start("echo", "over").await;
+    served.ended("over").await;
+    let request = |ids: &[&str]| wire::SkipGracefulOrchestrationTerminationsRequest {
+        instance_batch: Some(wire::InstanceBatch {
+            instance_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        }),
+        reason: Some("\"enough\"".to_owned()),
+    };
+    let wanted = request(&["away", "over", "nobody", "here", "@counter@a"]);
+    let left =
+        soon(served.client.skip_graceful_orchestration_terminations(wanted)).await.unwrap().into_inner();
+    assert_eq!(left.unterminated_instance_ids, ["over", "nobody", "@counter@a"]);
+    for id in ["away", "here"] {
+        let state = served.state(id).await;
+        assert_eq!(state.orchestration_status(), Status::Terminated, "{id}");
+        assert_eq!(state.output.as_deref(), Some("\"enough\""));
+    }
+    let many = request(&["x"; 501]);
+    let outcome = soon(served.client.skip_graceful_orchestration_terminations(many)).await;
+    assert_refused(outcome, Code::InvalidArgument, &["500"]);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_raised_before_the_start_wait_behind_it() {
+    let mut served = serve().await;
+    served.start_later("w").await;
+    served.raise("w", "\"early\"").await.unwrap();
+    assert_eq!(served.state("w").await.orchestration_status(), Status::Pending);
+    let nameless = wire::RaiseEventRequest { instance_id: "w".to_owned(), ..Default::default() };
+    assert_refused(soon(served.client.raise_event(nameless)).await, Code::InvalidArgument, &["name"]);
+    served.stop().await;
+}

@@ -4,9 +4,12 @@
 
 mod control;
 mod entities;
+mod hostile;
 mod look;
-mod many;
+mod purge;
+mod query;
 mod start;
 mod support;
+mod waits;
 mod work;
 mod worker;

@@ -195,3 +195,128 @@ async fn a_live_instance_is_restarted_under_a_new_id_only() {
     assert_refused(unknown, Code::NotFound, &["'nobody'"]);
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_concurrent_starts_with_one_id_exactly_one_wins() {
+    let served = serve().await;
+    for round in 0..20 {
+        let id = format!("race{round}");
+        let starts: Vec<_> = (0..8)
+            .map(|nth| {
+                let mut client = served.client.clone();
+                let request =
+                    wire::CreateInstanceRequest { version: Some(nth.to_string()), ..start("waiter", &id) };
+                tokio::spawn(async move { client.start_instance(request).await })
+            })
+            .collect();
+        let mut won = Vec::new();
+        for start in starts {
+            match soon(start).await.unwrap() {
+                Ok(started) => won.push(started.into_inner().version),
+                refused => assert_refused(refused, Code::AlreadyExists, &[&id]),
+            }
+        }
+        assert_eq!(won.len(), 1, "{won:?}");
+        let mut client = served.client.clone();
+        let state =
+            soon(client.get_instance(get(&id))).await.unwrap().into_inner().orchestration_state.unwrap();
+        assert_eq!(state.version.as_ref(), won.first());
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_concurrent_starts_that_may_replace_ended_instances_exactly_one_wins() {
+    let mut served = serve().await;
+    let ended = [Status::Completed, Status::Failed, Status::Terminated];
+    for round in 0..20 {
+        let id = format!("race{round}");
+        served.start("echo", &id).await;
+        let first = served.ended(&id).await.execution_id;
+        let starts: Vec<_> = (0..8)
+            .map(|_| {
+                let (mut client, request) = (served.client.clone(), reusing("waiter", &id, &ended));
+                tokio::spawn(async move { client.start_instance(request).await })
+            })
+            .collect();
+        let mut won = 0;
+        for start in starts {
+            match soon(start).await.unwrap() {
+                Ok(_) => won += 1,
+                refused => assert_refused(refused, Code::AlreadyExists, &[&id]),
+            }
+        }
+        assert_eq!(won, 1);
+        assert_ne!(served.state(&id).await.execution_id, first);
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_holds_for_each_status_of_live_instances_and_for_no_other() {
+    let mut served = serve().await;
+    served.start_later("pending").await;
+    for id in ["running", "suspended"] {
+        served.start("waiter", id).await;
+        served.begun(id).await;
+    }
+    let request = wire::SuspendRequest { instance_id: "suspended".to_owned(), reason: None };
+    soon(served.client.suspend_instance(request)).await.unwrap();
+    let all = [("pending", Status::Pending), ("running", Status::Running), ("suspended", Status::Suspended)];
+    for (id, own) in all {
+        assert_eq!(served.state(id).await.orchestration_status(), own);
+        let others: Vec<_> = all.iter().map(|(_, status)| *status).filter(|status| *status != own).collect();
+        let others = [&others[..], &[Status::Terminated, Status::Completed]].concat();
+        let outcome = soon(served.client.start_instance(reusing("waiter", id, &others))).await;
+        assert_refused(outcome, Code::AlreadyExists, &[id]);
+    }
+    for (id, own) in all {
+        let before = served.state(id).await.execution_id;
+        soon(served.client.start_instance(reusing("echo", id, &[own, Status::Terminated]))).await.unwrap();
+        let after = served.state(id).await;
+        assert_ne!(after.execution_id, before, "{id} is replaced before the answer");
+        assert_eq!(served.ended(id).await.name, "echo");
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_instance_takes_the_children_along_that_it_awaited() {
+    let mut served = serve().await;
+    served.start("parent", "p").await;
+    let child = served.begun("p-child").await.execution_id;
+    let live = [Status::Running, Status::Terminated];
+    soon(served.client.start_instance(reusing("echo", "p", &live))).await.unwrap();
+    let ended = served.ended("p-child").await;
+    assert_eq!((ended.orchestration_status(), ended.execution_id), (Status::Terminated, child));
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_executions_have_32_lower_case_digits_and_are_new_for_each_generation() {
+    let mut served = serve().await;
+    served.start("again", "r").await;
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..3 {
+        let input = format!("\"{round}\"");
+        if round > 0 {
+            served.raise("r", &input).await.unwrap();
+        }
+        let id = loop {
+            let state = served.begun("r").await;
+            let reached = round == 0 || state.input.as_deref() == Some(&input);
+            if reached {
+                break state.execution_id.unwrap();
+            }
+        };
+        assert!(id.len() == 32 && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')), "{id}");
+        assert!(seen.insert(id));
+        let started =
+            crate::look::history(&mut served, "r").await.into_iter().find_map(|event| match event {
+                wire::history_event::EventType::ExecutionStarted(started) => started.orchestration_instance,
+                _ => None,
+            });
+        assert!(seen.contains(&started.unwrap().execution_id.unwrap()), "the history says the same");
+    }
+    served.stop().await;
+}

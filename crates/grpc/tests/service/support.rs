@@ -1,11 +1,15 @@
 //! A hub on a store in memory, served on a free port of this machine, and a client connected to it.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfast_core::Error;
-use steadfast_core::model::{EntityContext, OrchestrationContext, entity, orchestration};
+use futures_util::future::{Either, select};
+use steadfast_core::model::{
+    EntityContext, OrchestrationContext, OrchestrationName, SubOrchestrationOptions, entity, orchestration,
+};
+use steadfast_core::{EntityId, Error};
 use steadfast_engine::{Hub, HubBuilder, WorkersOptions};
 use steadfast_grpc::TaskHubService;
 use steadfast_grpc::wire;
@@ -32,7 +36,10 @@ pub(crate) struct Served {
     pub(crate) client: Client,
 }
 
-/// A hub with the entity "counter", which adds, and three orchestrations: "echo" returns its input, "waiter" the payload of the event "go", and "failing" fails.
+/// A hub with the entity "counter", which adds, and these orchestrations: "echo" returns its input, "waiter" the payload of
+/// the event "go", "failing" fails, "parent" awaits "waiter" as "<its own id>-child" until it gets "go" itself, "again"
+/// continues as new each time that it gets "go", with what came, "locker" locks @counter@locked until "go", and "status" sets the custom status to the empty text
+/// and to "busy" on "go".
 pub(crate) async fn serve() -> Served {
     let store = MemoryStore::new(2);
     let hub = HubBuilder::new(move |_| Ok(Arc::new(store)))
@@ -44,6 +51,32 @@ pub(crate) async fn serve() -> Served {
         }))
         .register(orchestration("failing", |_: OrchestrationContext, _: Option<String>| async move {
             Err::<(), _>(Error::new("app::Broken", "it broke"))
+        }))
+        .register(orchestration("parent", |ctx: OrchestrationContext, _: Option<String>| async move {
+            let instance_id = Some(format!("{}-child", ctx.instance_id()));
+            let options = SubOrchestrationOptions { instance_id, ..Default::default() };
+            let waiter = OrchestrationName::<Option<String>, String>::dynamic("waiter");
+            let child = pin!(ctx.call_orchestration_with(waiter, None, options));
+            let go = ctx.wait_for_event::<String>("go");
+            match select(child, go).await {
+                Either::Left((child, _)) => Ok::<_, Error>(child?),
+                Either::Right((go, _)) => Ok(go?),
+            }
+        }))
+        .register(orchestration("again", |ctx: OrchestrationContext, _: Option<String>| async move {
+            let next = ctx.wait_for_event::<String>("go").await?;
+            ctx.continue_as_new(&next)?;
+            Ok::<_, Error>(())
+        }))
+        .register(orchestration("status", |ctx: OrchestrationContext, _: Option<String>| async move {
+            ctx.set_custom_status("")?;
+            ctx.wait_for_event::<String>("go").await?;
+            ctx.set_custom_status("busy")?;
+            Ok::<_, Error>(())
+        }))
+        .register(orchestration("locker", |ctx: OrchestrationContext, _: Option<String>| async move {
+            let _section = ctx.lock_entities([EntityId::new("counter", "locked")?]).await?;
+            Ok::<_, Error>(ctx.wait_for_event::<String>("go").await?)
         }))
         .register(entity::<i64>("counter").operation(
             "add",
@@ -69,6 +102,12 @@ pub(crate) async fn serve() -> Served {
 }
 
 impl Served {
+    /// Stops the hub, while the server goes on.
+    pub(crate) async fn stop_hub(self) -> Client {
+        soon(self.hub.stop()).await.unwrap();
+        self.client
+    }
+
     pub(crate) async fn stop(self) {
         self.server.abort();
         soon(self.hub.stop()).await.unwrap();
@@ -93,6 +132,14 @@ impl Served {
     pub(crate) async fn ended(&mut self, id: &str) -> wire::OrchestrationState {
         let found = soon(self.client.wait_for_instance_completion(get(id))).await.unwrap().into_inner();
         found.orchestration_state.unwrap()
+    }
+
+    /// Starts an instance that begins in the year 9000: it takes no turns until then, like one whose workers are away.
+    pub(crate) async fn start_later(&mut self, id: &str) {
+        let at = prost_types::Timestamp { seconds: 221_845_000_000, nanos: 0 };
+        let request =
+            wire::CreateInstanceRequest { scheduled_start_timestamp: Some(at), ..start("waiter", id) };
+        soon(self.client.start_instance(request)).await.unwrap();
     }
 
     pub(crate) async fn raise(&mut self, id: &str, input: &str) -> Result<(), Status> {
