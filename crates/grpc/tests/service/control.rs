@@ -127,7 +127,7 @@ async fn a_termination_ends_the_children_if_it_says_so() {
     let mut served = serve().await;
     for (id, recursive) in [("with", true), ("without", false)] {
         let child = format!("{id}-child");
-        served.start("parent", id).await;
+        served.start("family", id).await;
         served.begun(&child).await;
         let request = wire::TerminateRequest { recursive, ..terminate(id, None) };
         soon(served.client.terminate_instance(request)).await.unwrap();

@@ -152,7 +152,7 @@ async fn events(served: &mut Served, id: &str) -> Vec<wire::HistoryEvent> {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_have_times_that_do_not_go_back_and_actions_are_confirmed_by_growing_ids_within_their_turn() {
     let mut served = serve().await;
-    served.start("parent", "p").await;
+    served.start("family", "p").await;
     served.begun("p-child").await;
     served.raise("p-child", "\"x\"").await.unwrap();
     let created = served.ended("p").await.created_timestamp.unwrap();

@@ -44,7 +44,7 @@ async fn exists(served: &mut Served, id: &str) -> bool {
 
 /// An ended parent with an ended child.
 async fn family(served: &mut Served, id: &str) {
-    served.start("parent", id).await;
+    served.start("family", id).await;
     let child = format!("{id}-child");
     served.begun(&child).await;
     served.raise(&child, "\"x\"").await.unwrap();

@@ -283,7 +283,7 @@ async fn a_policy_holds_for_each_status_of_live_instances_and_for_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_instance_takes_the_children_along_that_it_awaited() {
     let mut served = serve().await;
-    served.start("parent", "p").await;
+    served.start("family", "p").await;
     let child = served.begun("p-child").await.execution_id;
     let live = [Status::Running, Status::Terminated];
     soon(served.client.start_instance(reusing("echo", "p", &live))).await.unwrap();

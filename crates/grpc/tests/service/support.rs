@@ -37,7 +37,7 @@ pub(crate) struct Served {
 }
 
 /// A hub with the entity "counter", which adds, and these orchestrations: "echo" returns its input, "waiter" the payload of
-/// the event "go", "failing" fails, "parent" awaits "waiter" as "<its own id>-child" until it gets "go" itself, "again"
+/// the event "go", "failing" fails, "family" awaits "waiter" as "<its own id>-child" until it gets "go" itself, "again"
 /// continues as new each time that it gets "go", with what came, "locker" locks @counter@locked until "go", and "status" sets the custom status to the empty text
 /// and to "busy" on "go".
 pub(crate) async fn serve() -> Served {
@@ -52,7 +52,7 @@ pub(crate) async fn serve() -> Served {
         .register(orchestration("failing", |_: OrchestrationContext, _: Option<String>| async move {
             Err::<(), _>(Error::new("app::Broken", "it broke"))
         }))
-        .register(orchestration("parent", |ctx: OrchestrationContext, _: Option<String>| async move {
+        .register(orchestration("family", |ctx: OrchestrationContext, _: Option<String>| async move {
             let instance_id = Some(format!("{}-child", ctx.instance_id()));
             let options = SubOrchestrationOptions { instance_id, ..Default::default() };
             let waiter = OrchestrationName::<Option<String>, String>::dynamic("waiter");
