@@ -278,7 +278,7 @@ async fn limits_by_name_hold_for_workers_and_void_activities_are_not_given_out()
     let mut pool = worker(&workers, 10);
     let (token, _) = turn(&mut pool).await;
     workers.complete_turn(&token, calls(&["one", "one", "free"]));
-    let mut names = vec![activity(&mut pool).await, activity(&mut pool).await];
+    let mut names = [activity(&mut pool).await, activity(&mut pool).await];
     names.sort_by(|left, right| left.1.cmp(&right.1));
     assert_eq!((names[0].1.as_str(), names[1].1.as_str()), ("free", "one"));
     fence(&client, "l").await;
