@@ -12,6 +12,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::server::NamedService;
 
+use super::TARGET;
 use super::access::{Access, Role};
 use super::admin;
 use super::held::{Ending, Held};
@@ -80,9 +81,12 @@ impl Shared {
             return Err(shutting_down());
         }
         let hub = self.hub_of(request.headers())?;
-        let token = bearer(request.headers()).map(str::to_owned);
-        self.access.check(token.as_deref(), &hub, method.any_of)?;
-        let mut places = vec![self.place()?];
+        let token = bearer(request.headers());
+        self.access.check(token, &hub, method.any_of).inspect_err(|denied| {
+            tracing::debug!(target: TARGET, method = method.name, %hub, %denied, "a call is denied");
+        })?;
+        let token = token.filter(|_| method.length != Length::Short).map(str::to_owned);
+        let call = self.place()?;
         match method.length {
             Length::Short => {
                 let _under_way = self.under_way.subscribe();
@@ -97,10 +101,10 @@ impl Shared {
                 }
             }
             Length::WorkItems => {
-                places.push(place(&self.worker_streams, "worker streams", self.limits.worker_streams)?);
+                let worker = place(&self.worker_streams, "worker streams", self.limits.worker_streams)?;
                 let response = self.answer(method, &hub, request).await?;
                 let ending = self.ending(Phase::Closed, token, hub, method.any_of);
-                Ok(response.map(|body| Body::new(Held::new(body, ending, places))))
+                Ok(response.map(|body| Body::new(Held::new(body, ending, vec![call, worker]))))
             }
         }
     }

@@ -7,6 +7,7 @@ mod health;
 mod hostile;
 mod hubs;
 mod limits;
+mod many;
 mod safety;
 mod settings;
 mod stop;
