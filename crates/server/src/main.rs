@@ -21,7 +21,7 @@ use steadfast_core::{Error, Result};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "steadfast", version, about = "Durable orchestrations")]
+#[command(name = "steadfast", version, propagate_version = true, about = "Durable orchestrations")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{assert_complains, printed, run, steadfast, text};
+use crate::support::{Server, assert_complains, printed, run, steadfast, text};
 
 fn check(file: &Path, arguments: &[&str]) -> Command {
     let mut command = steadfast(&["config", "check", "--config", text(file)]);
@@ -103,4 +103,23 @@ fn help_teaches() {
     }
     let help = printed(&run(&["token", "new", "--help"]));
     assert!(help.contains("Roles:"), "{help}");
+    let version = printed(&run(&["serve", "--version"]));
+    assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+}
+
+#[test]
+fn the_example_of_a_deployment_can_be_used_where_its_files_are() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/deploy/steadfast.toml");
+    // Everything is understood; what lacks are the certificates of that machine.
+    assert_complains(&check(&example, &[]).output().unwrap(), &["/etc/steadfast/server.pem"]);
+}
+
+#[test]
+fn the_log_is_for_programs_if_that_is_asked_for() {
+    let (log, _) = Server::start(&["--log-format", "json"]).stop_now();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["message"] == "stopped"), "{log}");
+    assert!(lines.iter().all(|line| line["target"] == "steadfast::server"), "{log}");
+    let (log, _) = Server::start(&["--log", "off"]).stop_now();
+    assert_eq!(log, "");
 }
