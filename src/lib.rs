@@ -267,6 +267,36 @@
 //! it, by its status. [`restart`](Client::restart) begins an instance again, and
 //! [`purge_recursive`](Client::purge_recursive) removes one with its children.
 //!
+//! An instance that failed because something outside was broken need not begin again. When that is mended,
+//! [`rewind`](Client::rewind) lets it go on from before the failure: what succeeded stays done.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicBool, Ordering};
+//! use steadfast::prelude::*;
+//!
+//! static PRINTER_WORKS: AtomicBool = AtomicBool::new(false);
+//!
+//! #[activity]
+//! async fn print(_ctx: ActivityContext, page: u32) -> Result<u32> {
+//!     if PRINTER_WORKS.load(Ordering::Relaxed) { Ok(page) } else { Err(Error::msg("out of paper")) }
+//! }
+//!
+//! #[orchestration]
+//! async fn print_all(ctx: OrchestrationContext, pages: u32) -> Result<u32> {
+//!     Ok(ctx.call(print, pages).await?)
+//! }
+//! # #[tokio::main]
+//! # async fn main() -> Result<()> {
+//! # let hub = TaskHub::in_memory().register(print).register(print_all).start().await?;
+//!
+//! let run = hub.client().start(print_all, 3).await?;
+//! assert!(run.result().await.is_err());
+//! PRINTER_WORKS.store(true, Ordering::Relaxed);
+//! run.rewind("there is paper again").await?;
+//! assert_eq!(run.result().await?, 3);
+//! # hub.stop().await?; Ok(()) }
+//! ```
+//!
 //! # Names and versions
 //!
 //! Histories refer to code by name and version, so code can be moved and renamed in Rust as long as
@@ -340,6 +370,7 @@ pub use steadfast_core::model::{
     TurnContext, TurnMiddleware, TurnOutcome, activity, entity, erased_serde, orchestration,
 };
 pub use steadfast_core::partition::Poison;
+pub use steadfast_core::turn::RewindRefusal;
 pub use steadfast_core::{
     ActionKind, Completion, Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent,
     IdReuse, InstanceCounts, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState,

@@ -14,6 +14,7 @@ mod e_continue_as_new;
 mod f_sub_orchestrations;
 mod g_errors_and_retries;
 mod h_lifecycle;
+mod h_rewind;
 mod i_determinism;
 mod j_payloads;
 mod k_query;

@@ -81,6 +81,8 @@ pub mod kinds {
     pub const HISTORY_TOO_LONG: &str = "HistoryTooLong";
     /// An instance with this id exists and has not ended.
     pub const ALREADY_EXISTS: &str = "AlreadyExists";
+    /// A child orchestration that failed could not be rewound together with its parent.
+    pub const NOT_REWOUND: &str = "NotRewound";
     /// The child orchestration or the instance was terminated.
     pub const TERMINATED: &str = "Terminated";
     /// Tags are too many, too large or reserved.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 use steadfast_core::model::DuplicateRegistration;
+use steadfast_core::turn::RewindRefusal;
 use steadfast_core::{
     ExecutionId, FailureDetails, InstanceId, InvalidInstanceId, InvalidTags, OrchestrationStatus,
 };
@@ -72,6 +73,25 @@ pub enum ClientError {
     HoldsLocks {
         /// The id.
         id: InstanceId,
+    },
+    /// A rewind: the instance has not failed.
+    #[error(
+        "instance '{id}' is {status}, so rewinding it is not allowed; only instances that have failed can be rewound"
+    )]
+    NotFailed {
+        /// The id.
+        id: InstanceId,
+        /// Where it is in its life.
+        status: OrchestrationStatus,
+    },
+    /// A rewind: the instance has failed, and cannot go on. It stays as it is.
+    #[error("instance '{id}' cannot be rewound and stays failed: {refusal}")]
+    NotRewound {
+        /// The id.
+        id: InstanceId,
+        /// Why not.
+        #[source]
+        refusal: RewindRefusal,
     },
     /// The instance is in another execution than the one asked for.
     #[error("instance '{id}' has no execution {wanted} any more; its last one is {current}")]

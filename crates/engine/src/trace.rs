@@ -133,7 +133,7 @@ impl Trail {
         if !wanted() {
             return;
         }
-        for event in &turn.events {
+        for event in turn.new_events() {
             self.note(event);
             self.emit(instance, event);
         }

@@ -9,7 +9,8 @@ use steadfast_core::partition::{
     RecoveredInstance, RecoveryError, RecoverySource, SessionSource,
 };
 use steadfast_core::{
-    HistoryEvent, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState, Position,
+    HistoryEvent, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState,
+    OrchestrationStatus, Position,
 };
 
 use crate::{
@@ -83,10 +84,26 @@ pub fn stored_instances(store: &dyn Store) -> Result<Vec<StoredInstance>, StoreE
 /// # Errors
 /// Those of the store, and [`StoreError::Corrupt`] when the state cannot be read.
 pub fn load_instance(store: &dyn Store, instance: &InstanceId) -> Result<Option<LoadedInstance>, StoreError> {
+    load(store, instance, OrchestrationStatus::needs_replay)
+}
+
+/// Reads an instance with its history, also if it has ended: what rewinding it needs.
+///
+/// # Errors
+/// Those of [`load_instance`].
+pub fn load_ended(store: &dyn Store, instance: &InstanceId) -> Result<Option<LoadedInstance>, StoreError> {
+    load(store, instance, |_| true)
+}
+
+fn load(
+    store: &dyn Store,
+    instance: &InstanceId,
+    needs_history: impl FnOnce(OrchestrationStatus) -> bool,
+) -> Result<Option<LoadedInstance>, StoreError> {
     let Some(stored) = store.load_instance(instance)? else { return Ok(None) };
     let state = instance_state(&stored)?;
     // After the state: should a materialisation come between, there are only more events than the state counts.
-    let replayed = state.status.needs_replay() && state.entity.is_none();
+    let replayed = state.entity.is_none() && needs_history(state.status);
     let history = if replayed { store.load_history(instance)? } else { Vec::new() };
     Ok(Some(LoadedInstance { state, history }))
 }
@@ -104,7 +121,7 @@ pub fn history_events(
     join_history(instance, stored, stored_events, pieces)
 }
 
-/// The events that a session for a turn has to replay.
+/// The events that a session for a turn has to replay, or that are to be rewound.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when bytes are not events, or events are missing.
@@ -114,7 +131,8 @@ pub fn replayed_events(
 ) -> Result<Vec<HistoryEvent>, StoreError> {
     match source {
         SessionSource::Resident | SessionSource::New | SessionSource::Entity(_) => Ok(Vec::new()),
-        SessionSource::Replay { stored, stored_events, pieces } => {
+        SessionSource::Replay { stored, stored_events, pieces }
+        | SessionSource::Rewind { stored, stored_events, pieces } => {
             join_history(instance, stored, Some(*stored_events), pieces)
         }
     }

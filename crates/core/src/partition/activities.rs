@@ -77,7 +77,7 @@ impl Activities {
         ids
     }
 
-    fn find(&mut self, execution: ExecutionId, task_id: i32) -> Option<ActivityId> {
+    pub(super) fn find(&mut self, execution: ExecutionId, task_id: i32) -> Option<ActivityId> {
         let by_id = &self.by_id;
         let by_call = self.by_call.get_or_insert_with(|| {
             let calls = by_id.values().map(|it| ((it.task.execution, it.task.task_id), it.task.id));

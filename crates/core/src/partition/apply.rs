@@ -88,6 +88,7 @@ impl Partition {
     pub(super) fn apply_to_rows(&mut self, head: CheckpointHead, events: Vec<HistoryEvent>) {
         let CheckpointHead { instance, execution, .. } = &head;
         self.poisoned.clear(instance);
+        let events = self.open_events(&head, events);
         for event in events {
             match event.kind {
                 EventKind::TaskScheduled { name, version, input, options } => {
@@ -196,7 +197,7 @@ impl Partition {
         // whichever came first.
         entry.queue.insert(
             place,
-            Queued { sequence, logged: true, stored, unverified: None, outside: false, message },
+            Queued { sequence, logged: true, stored, unverified: None, outside: false, asker: None, message },
         );
         if !stored {
             self.changes.queued.push((instance.clone(), sequence));

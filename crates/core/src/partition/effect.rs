@@ -12,6 +12,7 @@ use crate::message::{ActivityId, TaskMessage};
 use crate::model::CancelReason;
 use crate::payload::Payload;
 use crate::state::{InstanceState, OrchestrationStatus};
+use crate::turn::RewindRefusal;
 
 /// A client call that waits for an answer; the shell chooses the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +44,10 @@ pub enum Rejection {
     NotEnded(OrchestrationStatus),
     /// A release: no turn of the instance has crashed.
     NotPoisoned,
+    /// A rewind: the instance has not failed.
+    NotFailed(OrchestrationStatus),
+    /// A rewind: the instance has failed, and cannot be rewound.
+    NotRewound(RewindRefusal),
     /// As many messages as may wait for the instance; it takes no more before it has consumed some.
     TooManyMessages(usize),
     /// What is stored of the instance cannot be read; says what is wrong with it.

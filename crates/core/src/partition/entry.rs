@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 
 use super::effect::Token;
 use super::materialise::CapturedInstance;
+use super::rewind::revives;
 use super::turns::{LoadedInstance, ParkReason};
 use crate::event::EventKind;
 use crate::ids::{ExecutionId, Position};
@@ -60,6 +61,8 @@ pub(super) struct Queued {
     pub(super) unverified: Option<Asked>,
     /// It is part of a turn that goes on elsewhere.
     pub(super) outside: bool,
+    /// Of a rewind: the client call that is answered when it has been done.
+    pub(super) asker: Option<Token>,
     pub(super) message: TaskMessage,
 }
 
@@ -95,6 +98,10 @@ pub(super) struct RunningBatch {
     pub(super) has_start: bool,
     /// What the last of them says of whether the instance is suspended.
     pub(super) suspension: Option<Option<SmolStr>>,
+    /// Of a rewind: the client call that is answered when it has been done.
+    pub(super) asker: Option<Token>,
+    /// The child that begins with its first message is one that its parent rewinds, for this reason.
+    pub(super) begins_again: Option<SmolStr>,
     /// Number, logged and stored of each, should they have to go back into the queue.
     pub(super) items: Vec<(u64, bool, bool)>,
 }
@@ -111,6 +118,7 @@ impl RunningBatch {
         if let Some(suspension) = suspension(&queued.message) {
             self.suspension = Some(suspension.cloned());
         }
+        self.asker = self.asker.or(queued.asker);
         self.items.push((queued.sequence, queued.logged, queued.stored));
         if queued.stored {
             self.stored.push(queued.sequence);
@@ -184,8 +192,8 @@ impl Entry {
         }
     }
 
-    /// The status of an instance that has not ended; a start that waits in the queue counts, and one that a turn is
-    /// about to consume.
+    /// The status of an instance that has not ended; a start or a rewind that waits in the queue counts, and one that a
+    /// turn is about to consume.
     pub(super) fn live_status(&self) -> Option<OrchestrationStatus> {
         let live = self.state().map(|state| state.status).filter(|status| !status.is_terminal());
         live.or_else(|| self.has_start().then_some(OrchestrationStatus::Pending))
@@ -240,7 +248,9 @@ impl Entry {
 
     fn has_start(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.has_start)
-            || self.queue.iter().any(|queued| queued.is_start())
+            || self.queue.iter().any(|queued| {
+                queued.is_start() || revives(self.state().map(|state| &**state), &queued.message)
+            })
     }
 
     /// What is wrong with the stored instance, if it could not be read.

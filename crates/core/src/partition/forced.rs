@@ -7,6 +7,7 @@ use super::effect::{Accepted, Effect, Rejection, Token};
 use super::entry::{Asked, Entry, Presence, Queued, RunningBatch, SessionPhase};
 use super::machine::Partition;
 use super::record::LogEntry;
+use super::rewind::not_rewound;
 use super::turns::is_under_way;
 use crate::codec;
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent, ParentInstance};
@@ -86,16 +87,17 @@ impl Partition {
             }
             turn.events.push(message.event);
         }
+        let failure = FailureDetails::new(kinds::TERMINATED, bounded_reason(&reason)).non_retriable();
         for message in &batch {
             let refused =
                 start_of(message).and_then(|it| refuse_start(instance, it, message.event.timestamp));
             turn.messages.extend(refused);
+            turn.messages.extend(not_rewound(message, &failure));
         }
         turn.ended = turn.execution.is_some();
         if turn.ended {
-            let failure =
-                Box::new(FailureDetails::new(kinds::TERMINATED, bounded_reason(&reason)).non_retriable());
-            turn.messages.extend(parent.as_ref().map(|parent| to_parent(parent, now, Err(failure))));
+            let failure = Err(Box::new(failure));
+            turn.messages.extend(parent.as_ref().map(|parent| to_parent(parent, now, failure)));
             turn.events.push(HistoryEvent::message(now, EventKind::ExecutionTerminated { reason, recurse }));
             let kind = EventKind::ExecutionCompleted {
                 status: OrchestrationStatus::Terminated,
@@ -230,6 +232,9 @@ impl Partition {
         for (sequence, message) in messages {
             self.send(sequence, message);
         }
+        if self.entries.get(instance).is_some_and(|entry| entry.queue.is_empty()) {
+            self.forgive(instance);
+        }
     }
 
     /// What [`Partition::refuse_starts`] wrote is read back.
@@ -280,7 +285,7 @@ fn is_continuation(message: &TaskMessage) -> bool {
 }
 
 /// Takes the messages up to a number out of the queue.
-fn take_until(entry: &mut Entry, upto: u64) -> (Vec<TaskMessage>, RunningBatch) {
+pub(super) fn take_until(entry: &mut Entry, upto: u64) -> (Vec<TaskMessage>, RunningBatch) {
     let mut running = RunningBatch { upto, ..RunningBatch::default() };
     let mut batch = Vec::new();
     while let Some(mut queued) = entry.queue.pop_front_if(|queued| queued.sequence <= upto) {

@@ -6,6 +6,7 @@ use super::entities::is_entity_request;
 use super::entry::{Asked, Entry, Presence, Queued, suspension};
 use super::machine::Partition;
 use super::record::LogEntry;
+use super::rewind::{is_of_use, is_rewind};
 use super::turns::Work;
 use crate::codec;
 use crate::event::{EventKind, HistoryEvent};
@@ -209,8 +210,15 @@ impl Partition {
         self.next_sequence += 1;
         let Some(entry) = self.entries.get_mut(instance) else { return };
         let unknown = matches!(entry.presence, Presence::Unknown);
-        let queued =
-            Queued { sequence, logged: false, stored: false, unverified: None, outside: false, message };
+        let queued = Queued {
+            sequence,
+            logged: false,
+            stored: false,
+            unverified: None,
+            outside: false,
+            asker: None,
+            message,
+        };
         match asked {
             Some(asked) if let Some(problem) = entry.damage() => {
                 self.immediate.push(Effect::Reply(asked.token, Err(Rejection::Damaged(problem))));
@@ -273,6 +281,10 @@ impl Partition {
             }
             return;
         }
+        if is_rewind(&queued.message) {
+            self.verify_rewind(instance, queued, asked);
+            return;
+        }
         match (live, state) {
             (Some(_), _) => self.accept(instance, queued, token),
             (None, Some(state)) => {
@@ -289,7 +301,7 @@ impl Partition {
     }
 
     /// Adds an accepted message to the queue and to the open record.
-    fn admit(&mut self, instance: &InstanceId, queued: Queued) {
+    pub(super) fn admit(&mut self, instance: &InstanceId, queued: Queued) {
         let now = self.now;
         let poisoned = self.poisoned.is_parked(instance);
         let Some(entry) = self.entries.get_mut(instance) else { return };
@@ -326,5 +338,7 @@ pub(super) fn can_be_consumed(entry: &Entry, message: &TaskMessage) -> bool {
     if message.instance.is_entity() {
         return is_entity_request(kind);
     }
-    matches!(kind, EventKind::ExecutionStarted(_)) || entry.live_status().is_some()
+    matches!(kind, EventKind::ExecutionStarted(_))
+        || entry.live_status().is_some()
+        || is_of_use(entry.state().map(|state| &**state), message)
 }

@@ -25,6 +25,7 @@ mod poison;
 mod record;
 mod recovery;
 mod residents;
+mod rewind;
 mod rows;
 mod tally;
 mod turns;

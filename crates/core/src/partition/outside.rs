@@ -8,6 +8,7 @@
 
 use super::entry::{Entry, Queued, RunningBatch, SessionPhase};
 use super::machine::Partition;
+use super::rewind::{is_rewind, rewind_instead};
 use crate::event::EventKind;
 use crate::ids::InstanceId;
 use crate::message::TaskMessage;
@@ -89,8 +90,13 @@ impl Partition {
             // They are looked at again.
             entry.passed_over = 0;
         }
+        let mut batch = batch;
+        if let Some(reason) = running.begins_again {
+            batch.iter_mut().for_each(|message| rewind_instead(message, &reason));
+        }
         for ((sequence, logged, stored), message) in running.items.into_iter().zip(batch).rev() {
-            let queued = Queued { sequence, logged, stored, unverified: None, outside, message };
+            let asker = running.asker.filter(|_| is_rewind(&message));
+            let queued = Queued { sequence, logged, stored, unverified: None, outside, asker, message };
             let Err(place) = entry.queue.binary_search_by_key(&sequence, |queued| queued.sequence) else {
                 continue;
             };

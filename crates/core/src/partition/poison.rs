@@ -99,6 +99,13 @@ impl Partition {
         self.run_replacements(instance);
     }
 
+    /// What the instance crashed over is gone without a turn that changed anything.
+    pub(super) fn forgive(&mut self, instance: &InstanceId) {
+        if !self.poisoned.is_parked(instance) && self.poisoned.clear(instance) {
+            codec::encode(&LogEntry::Released { instance: instance.clone() }, &mut self.open.buffer);
+        }
+    }
+
     fn hold_until(&mut self, instance: &InstanceId, at: Timestamp) {
         let Some(entry) = self.entries.get_mut(instance) else { return };
         if let Some(before) = entry.held_until.replace(at) {

@@ -10,6 +10,7 @@ use super::intake::can_be_consumed;
 use super::machine::Partition;
 use super::poison::has_termination;
 use super::record::{CheckpointHead, LogEntry};
+use super::rewind::{is_rewind, is_rewind_next};
 use crate::codec;
 use crate::entity::EntityState;
 use crate::event::EventKind;
@@ -17,7 +18,7 @@ use crate::ids::{InstanceId, Position};
 use crate::message::{Origin, TaskMessage};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
-use crate::turn::{HistoryRoom, NonDeterminism, NotRegistered, Turn, Unfit};
+use crate::turn::{HistoryRoom, NonDeterminism, NotRegistered, Turn, Unfit, rewound_execution};
 use crate::version::VersionMismatch;
 
 /// Something for the shell to do for the partition, now: none of it leaves the process.
@@ -26,6 +27,8 @@ pub enum Work {
     /// Read an instance from the instance store, with its history if it has not ended, and call
     /// [`Partition::on_loaded`].
     Load(InstanceId),
+    /// The same of an instance that has ended, with its history.
+    LoadEnded(InstanceId),
     /// Run a turn and call [`Partition::on_turn`].
     Turn(TurnRequest),
     /// Drop the instance's session.
@@ -56,6 +59,15 @@ pub enum SessionSource {
     New,
     /// A new one that replays the first `stored_events` of `stored`, then all of `pieces`.
     Replay {
+        /// Encoded events from the instance store.
+        stored: Vec<u8>,
+        /// How many of them count.
+        stored_events: u64,
+        /// Encoded events from the overlay.
+        pieces: Vec<HistoryPiece>,
+    },
+    /// A new one, which rewinds the failed execution whose history this is; see [`crate::turn::Session::rewind`].
+    Rewind {
         /// Encoded events from the instance store.
         stored: Vec<u8>,
         /// How many of them count.
@@ -171,6 +183,9 @@ impl Partition {
         if instance.is_entity() {
             return self.begin_entity_turn(instance);
         }
+        if is_rewind_next(entry) {
+            return self.begin_rewind(instance);
+        }
         let Some(session) = session_source(entry) else {
             entry.loading = true;
             self.work.push_back(Work::Load(instance.clone()));
@@ -192,7 +207,7 @@ impl Partition {
         Some(self.hand_out(instance, batch, running, session))
     }
 
-    fn hand_out(
+    pub(super) fn hand_out(
         &mut self,
         instance: &InstanceId,
         batch: Vec<TaskMessage>,
@@ -230,8 +245,10 @@ impl Partition {
         } else {
             Default::default()
         };
-        let needed =
-            |loaded: &LoadedInstance| loaded.state.status.needs_replay() && loaded.state.entity.is_none();
+        let needed = |loaded: &LoadedInstance| {
+            let replayed = loaded.state.status.needs_replay() || !loaded.history.is_empty();
+            replayed && loaded.state.entity.is_none()
+        };
         entry.loaded = loaded.filter(needed).map(Box::new);
         // Recovery applies what a record accepted as it reads it; so what records accepted meanwhile comes first here.
         for queued in unverified.iter().filter(|queued| queued.logged) {
@@ -305,7 +322,9 @@ impl Partition {
         if !self.suspending.is_empty() {
             self.forget_suspension(instance);
         }
+        let asker = running.asker.map(|token| (token, rewound_execution(&turn.events).is_some()));
         if turn.execution.is_none() && turn.messages.is_empty() && turn.entity.is_none() {
+            self.forgive(instance);
             if running.any_logged {
                 let entry = LogEntry::Discarded { instance: instance.clone(), upto: running.upto };
                 codec::encode(&entry, &mut self.open.buffer);
@@ -313,6 +332,9 @@ impl Partition {
             self.open.settled.extend(running.settled);
         } else {
             self.checkpoint(instance, turn, running);
+        }
+        if let Some((token, done)) = asker {
+            self.answer_rewind(token, instance, done);
         }
     }
 
@@ -419,22 +441,32 @@ fn session_source(entry: &mut Entry) -> Option<SessionSource> {
     if !state.status.needs_replay() {
         return Some(SessionSource::New);
     }
+    let events = state.history_events;
+    let (stored, stored_events, pieces) = whole_history(entry, events)?;
+    Some(SessionSource::Replay { stored, stored_events, pieces })
+}
+
+/// An instance's history of so many events: bytes from the instance store, how many of their events count, and what comes
+/// after them. None when it has to be loaded first.
+pub(super) fn whole_history(entry: &mut Entry, events: u64) -> Option<(Vec<u8>, u64, Vec<HistoryPiece>)> {
     let pieces = entry.history_pieces();
-    let stored_events = pieces.first().map_or(state.history_events, |piece| piece.at);
+    let stored_events = pieces.first().map_or(events, |piece| piece.at);
     if entry.has_whole_history() || stored_events == 0 {
-        return Some(SessionSource::Replay { stored: Vec::new(), stored_events: 0, pieces });
+        return Some((Vec::new(), 0, pieces));
     }
     // What was loaded may be older than what has been materialised meanwhile; then it is loaded again.
     let loaded = entry.loaded.take().filter(|loaded| loaded.state.history_events >= stored_events)?;
-    Some(SessionSource::Replay { stored: loaded.history, stored_events, pieces })
+    Some((loaded.history, stored_events, pieces))
 }
 
-/// Takes the whole queue.
+/// Takes the whole queue, up to a rewind that is not its first message: what comes before that may end the instance.
 fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
     let mut running = RunningBatch::default();
-    let mut batch = Vec::with_capacity(entry.queue.len());
     let mut queue = std::mem::take(&mut entry.queue);
-    for mut queued in queue.drain(..) {
+    let rewind = queue.iter().skip(1).position(|queued| is_rewind(&queued.message));
+    let count = rewind.map_or(queue.len(), |at| at + 1);
+    let mut batch = Vec::with_capacity(count);
+    for mut queued in queue.drain(..count) {
         running.note(&queued, u64::MAX);
         if let EventKind::ExecutionStarted(started) = &mut queued.message.event.kind {
             started.incarnation = incarnation(entry, started);

@@ -87,6 +87,12 @@ impl RequestedLocks {
         }
     }
 
+    /// The entities whose locks were asked for and not given back, for people to read; empty if there are none.
+    pub(super) fn held(&self) -> String {
+        let entities = self.0.iter().flat_map(|(_, entities)| entities);
+        entities.map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ")
+    }
+
     /// The execution ends: messages that give back all of them. The request may still be on its way; so the unlock goes
     /// after it, from one entity to the next.
     pub(super) fn free_all(

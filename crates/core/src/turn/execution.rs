@@ -158,6 +158,18 @@ impl Execution {
         }
     }
 
+    /// Whether an event answers for a child that has answered before: a child that was rewound, or whose parent was, may
+    /// answer again.
+    pub(super) fn has_answer(&self, kind: &EventKind) -> bool {
+        let (EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id, .. }
+        | EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, .. }) = kind
+        else {
+            return false;
+        };
+        !self.ledger.children.contains_key(task_scheduled_id)
+            && !self.context.borrow().open.contains_key(task_scheduled_id)
+    }
+
     /// Ends the execution with a failure, whatever the code wanted.
     pub(super) fn fail(&mut self, failure: FailureDetails) {
         self.completion = Some(Completion::Failed(Box::new(failure.bounded())));

@@ -8,6 +8,8 @@ mod hooks;
 mod ledger;
 mod nondeterminism;
 mod remote;
+mod rewind;
+mod rewound;
 mod session;
 mod waker;
 
@@ -16,4 +18,6 @@ pub use entities::unlocks;
 pub use guarded::{CrashedTurn, HistoryRoom, guarded};
 pub use nondeterminism::NonDeterminism;
 pub use remote::{RemoteSession, RemoteStep, RemoteTurn, TurnAnswer};
+pub use rewound::{RewindRefusal, rewound_elsewhere};
+pub(crate) use rewound::{is_same_child, rewound_execution, taken_over, unanswered};
 pub use session::{NotRegistered, Session, Turn, Unfit, first_start};

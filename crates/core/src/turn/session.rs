@@ -10,6 +10,7 @@ use super::execution::Execution;
 use super::guarded::HistoryRoom;
 use super::hooks;
 use super::nondeterminism::NonDeterminism;
+use super::rewound::refuse_rewind;
 use crate::action::Completion;
 use crate::entity::EntityTurn;
 use crate::event::{CarriedEvent, EventKind, ExecutionStarted, HistoryEvent};
@@ -23,10 +24,10 @@ use crate::version::{VersionFailure, VersionMismatch};
 /// An instance in memory. As long as it lives, its user future stays suspended where it is and a turn feeds it only
 /// what is new; a session made anew replays the history first.
 pub struct Session {
-    registry: Arc<Registry>,
-    instance: InstanceId,
+    pub(super) registry: Arc<Registry>,
+    pub(super) instance: InstanceId,
     max_payload_bytes: usize,
-    execution: Option<Execution>,
+    pub(super) execution: Option<Execution>,
 }
 
 /// The code of a loaded instance is not registered in this program.
@@ -90,6 +91,18 @@ impl Session {
     /// # Errors
     /// When this program does not go on with the instance.
     pub fn replay(&mut self, history: &[HistoryEvent]) -> Result<(), Unfit> {
+        let parks = self.registry.on_nondeterminism() == OnNonDeterminism::Park;
+        self.replay_with(history, parks, |_, _| {}).map_err(|(_, unfit)| unfit)
+    }
+
+    /// [`Session::replay`] that shows each event to `seen` before it is fed, and says at which one it stopped. `stops` says
+    /// that it does where the code disagrees.
+    pub(super) fn replay_with(
+        &mut self,
+        history: &[HistoryEvent],
+        stops: bool,
+        mut seen: impl FnMut(&Execution, &HistoryEvent),
+    ) -> Result<(), (usize, Unfit)> {
         if let Some(execution) = &mut self.execution {
             execution.set_replaying(true);
         }
@@ -108,10 +121,11 @@ impl Session {
                 if let Some(mismatch) = &mismatch
                     && self.registry.versions().failure_strategy == VersionFailure::Reject
                 {
-                    return Err(mismatch.clone().into());
+                    return Err((at, mismatch.clone().into()));
                 }
                 if mismatch.is_none() && self.registry.find_orchestration(name, version).is_none() {
-                    return Err(NotRegistered { name: name.clone(), version: version.clone() }.into());
+                    let missing = NotRegistered { name: name.clone(), version: version.clone() };
+                    return Err((at, missing.into()));
                 }
                 self.begin(started, event.timestamp);
                 self.note_patches(&history[at..]);
@@ -134,11 +148,12 @@ impl Session {
                 }
             }
             let Some(execution) = &mut self.execution else { continue };
+            seen(execution, event);
             if execution.disagreed {
                 execution.skip(event);
             } else if let Err(error) = execution.feed(event) {
-                if self.registry.on_nondeterminism() == OnNonDeterminism::Park {
-                    return Err(error.into());
+                if stops {
+                    return Err((at, error.into()));
                 }
                 execution.fail_nondeterministic(error);
                 execution.skip(event);
@@ -266,14 +281,19 @@ impl Session {
                 return;
             }
         } else {
+            if matches!(event.kind, EventKind::ExecutionRewound { .. }) {
+                // Of an instance that has not failed, so it changes nothing.
+                turn.discarded += 1;
+                let parent = self.execution.as_ref().and_then(|it| it.started.parent.as_ref());
+                turn.messages.extend(refuse_rewind(&self.instance, parent, &event));
+                return;
+            }
             let current = self.execution.as_ref().filter(|execution| !execution.ended);
             let addressed = current.is_some_and(|execution| {
                 let answers = |wanted| execution.started.answers_to(wanted, answered_child(&event.kind));
                 message.execution.is_none_or(answers)
             });
-            // A rewind of an instance that has not failed changes nothing.
-            let stray = matches!(event.kind, EventKind::ExecutionRewound { child: Some(_), .. });
-            if !addressed || stray {
+            if !addressed || current.is_some_and(|execution| execution.has_answer(&event.kind)) {
                 turn.discarded += 1;
                 return;
             }

@@ -1,7 +1,7 @@
 //! Short ways to write events down, and to read them.
 
 use serde::Serialize;
-use steadfast_core::{EventKind, FailureDetails, HistoryEvent, Payload, Timestamp};
+use steadfast_core::{EventKind, ExecutionStarted, FailureDetails, HistoryEvent, Payload, Timestamp};
 
 fn encode(value: impl Serialize) -> Payload {
     Payload::encode(&value).unwrap()
@@ -41,6 +41,10 @@ pub(crate) fn suspended() -> EventKind {
 
 pub(crate) fn resumed() -> EventKind {
     EventKind::ExecutionResumed { reason: "go on".into() }
+}
+
+pub(crate) fn rewound(child: Option<ExecutionStarted>) -> EventKind {
+    EventKind::ExecutionRewound { reason: "mended".into(), child: child.map(Box::new) }
 }
 
 pub(crate) fn terminated(reason: &str) -> EventKind {

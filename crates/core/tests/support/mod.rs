@@ -11,10 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 use steadfast_core::model::{OrchestrationContext, Register, Registry, orchestration};
-use steadfast_core::turn::{Session, Turn};
+use steadfast_core::turn::{HistoryRoom, RewindRefusal, Session, Turn};
 use steadfast_core::{
     EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, InstanceId, NO_EVENT_ID,
-    OrchestrationStatus, Origin, Payload, Result, TaskMessage, Timestamp,
+    OrchestrationStatus, Origin, Payload, TaskMessage, Timestamp,
 };
 
 pub(crate) use events::*;
@@ -28,7 +28,7 @@ pub(crate) const MAX_PAYLOAD: usize = 1000;
 pub(crate) fn code<I, O, F, Fut>(code: F) -> Registry
 where
     F: Fn(OrchestrationContext, I) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<O>> + 'static,
+    Fut: Future<Output = steadfast_core::Result<O>> + 'static,
     I: DeserializeOwned + 'static,
     O: Serialize + 'static,
 {
@@ -98,6 +98,23 @@ impl Driver {
         self.last()
     }
 
+    /// Rewinds the execution, which has failed.
+    pub(crate) fn rewind(&mut self) -> Result<&Turn, RewindRefusal> {
+        self.rewind_for(rewound(None), &HistoryRoom::UNLIMITED)
+    }
+
+    pub(crate) fn rewind_for(&mut self, kind: EventKind, room: &HistoryRoom) -> Result<&Turn, RewindRefusal> {
+        let mut session = Session::new(self.registry.clone(), instance(), MAX_PAYLOAD);
+        let turn = session.rewind(&self.history, &self.message(kind), self.now, room)?;
+        self.session = session;
+        self.now = self.now.after(Duration::from_secs(1));
+        self.history.clone_from(&turn.events);
+        check_turn(&turn);
+        check_history(&self.history);
+        self.turns.push(turn);
+        Ok(self.last())
+    }
+
     /// One turn over a batch of events addressed to whichever execution is current.
     pub(crate) fn send(&mut self, batch: impl IntoIterator<Item = EventKind>) -> &Turn {
         let batch = batch.into_iter().map(|kind| self.message(kind)).collect();
@@ -157,7 +174,7 @@ impl Driver {
 
     /// What the last turn did, in short: see [`short`].
     pub(crate) fn emitted(&self) -> Vec<String> {
-        let actions = self.last().events.iter().filter(|event| event.event_id != NO_EVENT_ID);
+        let actions = self.last().new_events().iter().filter(|event| event.event_id != NO_EVENT_ID);
         actions.map(short).collect()
     }
 

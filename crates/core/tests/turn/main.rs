@@ -16,6 +16,8 @@ mod nondeterminism;
 mod not_durable;
 mod patches;
 mod retry;
+mod rewind;
+mod rewound;
 mod suspend;
 mod terminate;
 mod timers;

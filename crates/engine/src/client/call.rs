@@ -103,6 +103,8 @@ fn call_error(instance: &InstanceId, error: CallError) -> ClientError {
         CallError::Rejected(Rejection::NotFound) => ClientError::InstanceNotFound { id },
         CallError::Rejected(Rejection::Ended(status)) => ClientError::NotRunning { id, status },
         CallError::Rejected(Rejection::NotEnded(status)) => ClientError::NotEnded { id, status },
+        CallError::Rejected(Rejection::NotFailed(status)) => ClientError::NotFailed { id, status },
+        CallError::Rejected(Rejection::NotRewound(refusal)) => ClientError::NotRewound { id, refusal },
         CallError::Rejected(Rejection::NotPoisoned) => ClientError::NotPoisoned { id },
         CallError::Rejected(Rejection::TooManyMessages(waiting)) => {
             ClientError::TooManyMessages { id, waiting }

@@ -78,6 +78,25 @@ impl Client {
         self.call(&instance, Call::End { instance: instance.clone(), reason }).await.map(|_: Accepted| ())
     }
 
+    /// Lets an instance that has failed go on from before its failure, as a new execution: once what made it fail is mended.
+    /// What it did stays done: its activities and sub-orchestrations that completed are not run again. Those that failed
+    /// without being handled are, and those that had not ended; the sub-orchestrations among them are rewound in
+    /// the same way, and one that was purged is started anew. A failure that the code had handled, by trying again or
+    /// otherwise, stays in the history. When this returns the instance is in the new execution, and that is
+    /// durable.
+    ///
+    /// Activities that are run again have another idempotency key than before, and a call of an entity that had not been
+    /// answered, or had failed, is made again. A parent that awaited the instance has seen its failure already: rewind the
+    /// parent instead, and the instance is rewound with it.
+    ///
+    /// # Errors
+    /// [`ClientError::InstanceNotFound`]; [`ClientError::NotFailed`] when it is in any other state;
+    /// [`ClientError::NotRewound`] when it cannot go on, for example because its code is not registered here, no longer
+    /// fits its history, or held locks of entities.
+    pub async fn rewind(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
+        self.send(instance, EventKind::ExecutionRewound { reason: bounded_reason(reason), child: None }).await
+    }
+
     /// Removes an instance that has ended, with its history, and with it the sub-orchestrations of its last execution that
     /// have ended, and theirs. Those that nobody awaited are not among them, nor is an instance that has meanwhile
     /// been started under a child's id by somebody else. Children go first: if the call is interrupted, calling it again

@@ -228,7 +228,8 @@ impl Client {
         let instance = InstanceId::parse(instance)?;
         if let EventKind::ExecutionTerminated { reason, .. }
         | EventKind::ExecutionSuspended { reason }
-        | EventKind::ExecutionResumed { reason } = &kind
+        | EventKind::ExecutionResumed { reason }
+        | EventKind::ExecutionRewound { reason, .. } = &kind
         {
             self.check_size(reason.len())?;
         }

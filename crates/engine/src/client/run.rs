@@ -73,13 +73,28 @@ impl<O> Run<O> {
     /// [`ClientError::InstanceNotFound`] when it was purged.
     pub async fn wait_for_completion(&self) -> Result<InstanceState, ClientError> {
         let end = self.end.lock().take();
+        let mut failed = None;
         if let Some(end) = end
             && let Ok(Ok(Some(state))) = end.await
         {
-            return Ok(Arc::unwrap_or_clone(state));
+            if state.status != OrchestrationStatus::Failed {
+                return Ok(Arc::unwrap_or_clone(state));
+            }
+            failed = Some(state);
         }
-        // It was waited for before, or its partition was rebuilt: ask.
-        self.client.wait(&self.instance, WaitFor::End, None).await
+        // It was waited for before, its partition was rebuilt, or it may have been rewound since it failed: ask.
+        match (self.client.wait(&self.instance, WaitFor::End, None).await, failed) {
+            (Err(ClientError::InstanceNotFound { .. }), Some(failed)) => Ok(Arc::unwrap_or_clone(failed)),
+            (asked, _) => asked,
+        }
+    }
+
+    /// Lets the instance go on from before its failure: see [`Client::rewind`]. Its end can be waited for again.
+    ///
+    /// # Errors
+    /// Those of [`Client::rewind`].
+    pub async fn rewind(&self, reason: &str) -> Result<(), ClientError> {
+        self.client.rewind(self.instance.as_str(), reason).await
     }
 }
 

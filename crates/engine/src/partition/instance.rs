@@ -10,7 +10,7 @@ use steadfast_core::entity::{EntitySession, EntityState, PendingEntityTurn};
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{ParkReason, SessionSource, TurnRequest};
 use steadfast_core::turn::{
-    CrashedTurn, RemoteSession, RemoteStep, RemoteTurn, Session, Turn, first_start, guarded,
+    CrashedTurn, RemoteSession, RemoteStep, RemoteTurn, RewindRefusal, Session, Turn, first_start, guarded,
 };
 use steadfast_core::{
     EntityId, EventKind, ExecutionId, FailureDetails, HistoryEvent, InstanceId, TaskMessage,
@@ -28,9 +28,9 @@ use crate::workers::{Item, TurnAnswered, Workers};
 /// Runs the turns of one instance on its partition's thread. It does no IO and ends when the partition drops its
 /// address.
 pub(super) struct InstanceActor {
-    instance: InstanceId,
-    session: ResidentSession,
-    trail: Trail,
+    pub(super) instance: InstanceId,
+    pub(super) session: ResidentSession,
+    pub(super) trail: Trail,
     partition: Addr<PartitionActor>,
     registry: Arc<Registry>,
     max_payload_bytes: usize,
@@ -43,7 +43,7 @@ pub(super) struct InstanceActor {
 }
 
 /// What is in memory of the instance.
-enum ResidentSession {
+pub(super) enum ResidentSession {
     Orchestration(Box<Session>),
     /// Workers run its code.
     Remote(Box<RemoteSession>),
@@ -58,6 +58,8 @@ pub(super) enum TurnOutcome {
     Parked(Vec<TaskMessage>, ParkReason),
     /// It crashed; its messages come back, unless it went on elsewhere: then they are in the queue already.
     Crashed(CrashedTurn),
+    /// It was to rewind the instance and could not; its message comes back.
+    NotRewound(Vec<TaskMessage>, RewindRefusal),
     /// It goes on elsewhere; a copy of its messages.
     Outside(Vec<TaskMessage>),
     /// It went on elsewhere, and will not end.
@@ -108,8 +110,12 @@ impl Handler<RunTurn> for InstanceActor {
 impl Handler<TurnAnswered> for InstanceActor {
     type Result = ();
 
-    fn handle(&mut self, TurnAnswered(answer): TurnAnswered, _context: &mut Self::Context) {
+    fn handle(&mut self, TurnAnswered(mut answer): TurnAnswered, _context: &mut Self::Context) {
         if self.asked.take().is_none() {
+            return;
+        }
+        if let Some(outcome) = self.rewound_by_worker(&mut answer) {
+            self.report(outcome);
             return;
         }
         let ResidentSession::Remote(session) = &mut self.session else { return };
@@ -141,7 +147,8 @@ impl Handler<GiveUp> for InstanceActor {
     }
 }
 
-enum Ended {
+/// How far a turn came at once.
+pub(super) enum Ended {
     Here(TurnOutcome),
     NotYet(Pin<Box<PendingEntityTurn>>),
     /// A worker is to take it.
@@ -201,10 +208,17 @@ impl InstanceActor {
             let turn = entity.begin(request.batch, state, request.now);
             return self.run_entity(Box::pin(turn));
         }
+        let rewinds = matches!(request.session, SessionSource::Rewind { .. });
         let history = match &request.session {
-            SessionSource::Replay { .. } => {
+            SessionSource::Replay { .. } | SessionSource::Rewind { .. } => {
                 match guarded(|| bridge::replayed_events(&self.instance, &request.session)) {
                     Ok(Ok(history)) => Some(history),
+                    Ok(Err(error)) if rewinds => {
+                        return self.not_rewound(request.batch, RewindRefusal::Damaged(error.to_string()));
+                    }
+                    Err(problem) if rewinds => {
+                        return self.not_rewound(request.batch, RewindRefusal::Crashed(problem));
+                    }
                     Ok(Err(error)) => {
                         let reason = ParkReason::Damaged(error.to_string());
                         return Ended::Here(TurnOutcome::Parked(request.batch, reason));
@@ -214,11 +228,14 @@ impl InstanceActor {
             }
             _ => None,
         };
-        if let Some(history) = &history {
+        if let Some(history) = history.as_ref().filter(|_| !rewinds) {
             self.trail.replayed(history);
         }
         if self.workers.is_some() {
             self.choose_session(&request, history.as_deref());
+        }
+        if rewinds {
+            return self.run_rewind(request, history.unwrap_or_default());
         }
         match self.session {
             ResidentSession::Remote(_) => self.run_remote(request, history),
@@ -305,7 +322,7 @@ impl InstanceActor {
         }
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         self.workers.as_ref().is_some_and(Workers::is_closed)
     }
 
@@ -353,6 +370,6 @@ impl InstanceActor {
     }
 }
 
-fn crashed(batch: Vec<TaskMessage>, problem: String) -> TurnOutcome {
+pub(super) fn crashed(batch: Vec<TaskMessage>, problem: String) -> TurnOutcome {
     TurnOutcome::Crashed(CrashedTurn { batch, problem })
 }

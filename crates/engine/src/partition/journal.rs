@@ -25,7 +25,7 @@ pub(super) fn done(instance: &InstanceId, turn: &Turn) {
     if !tracing::enabled!(target: "steadfast", tracing::Level::INFO) {
         return;
     }
-    for event in &turn.events {
+    for event in turn.new_events() {
         let id = event.event_id;
         match &event.kind {
             EventKind::TaskScheduled { name, version, .. } => {
@@ -51,5 +51,5 @@ pub(super) fn done(instance: &InstanceId, turn: &Turn) {
             _ => {}
         }
     }
-    log_event!(OrchestrationExecuted, %instance, %execution, events = turn.events.len());
+    log_event!(OrchestrationExecuted, %instance, %execution, events = turn.new_events().len());
 }

@@ -10,6 +10,7 @@ mod journal;
 mod limits;
 mod messages;
 mod pump;
+mod rewind;
 mod waiters;
 
 pub(crate) use actor::{PartitionActor, PartitionContext, PartitionFailure};

@@ -70,7 +70,12 @@ impl PartitionActor {
     fn perform_work(&mut self, work: Work, context: &mut Context<Self>) {
         match work {
             Work::Load(instance) => {
-                self.shared.storage.load(LoadRequest::Instance { instance, reply: context.address() });
+                let reply = context.address();
+                self.shared.storage.load(LoadRequest::Instance { instance, ended: false, reply });
+            }
+            Work::LoadEnded(instance) => {
+                let reply = context.address();
+                self.shared.storage.load(LoadRequest::Instance { instance, ended: true, reply });
             }
             Work::Evict(instance) => {
                 self.instances.remove(&instance);
@@ -244,6 +249,9 @@ impl Handler<TurnDone> for PartitionActor {
             TurnOutcome::Crashed(CrashedTurn { batch, problem }) => {
                 tracing::error!(instance = %done.instance, problem, "a turn crashed; the instance is tried again later");
                 self.machine.on_crashed(&done.instance, batch, &problem);
+            }
+            TurnOutcome::NotRewound(batch, refusal) => {
+                self.machine.on_rewind_refused(&done.instance, batch, refusal);
             }
             TurnOutcome::Parked(batch, reason) => {
                 log_event!(OrchestrationAborted, instance = %done.instance, %reason);

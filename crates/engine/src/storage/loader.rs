@@ -10,8 +10,8 @@ use crate::partition::{Loaded, PartitionActor, StateRead};
 
 /// Something to be read.
 pub(crate) enum LoadRequest {
-    /// An instance, with its history if its code is under way.
-    Instance { instance: InstanceId, reply: Addr<PartitionActor> },
+    /// An instance, with its history if its code is under way, or if that is wanted also of one that has ended.
+    Instance { instance: InstanceId, ended: bool, reply: Addr<PartitionActor> },
     /// Only an instance's state, for a client.
     State { token: Token, instance: InstanceId, reply: Addr<PartitionActor> },
 }
@@ -21,9 +21,9 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<LoadRequest>) {
     while queue.take(&mut batch) {
         for request in batch.drain(..) {
             match request {
-                LoadRequest::Instance { instance, reply } => {
-                    let outcome =
-                        super::call("reading an instance", || bridge::load_instance(store, &instance));
+                LoadRequest::Instance { instance, ended, reply } => {
+                    let load = if ended { bridge::load_ended } else { bridge::load_instance };
+                    let outcome = super::call("reading an instance", || load(store, &instance));
                     reply.do_send(Loaded { instance, outcome });
                 }
                 LoadRequest::State { token, instance, reply } => {

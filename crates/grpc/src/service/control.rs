@@ -1,4 +1,4 @@
-//! What is done to one instance: events, termination, suspension.
+//! What is done to one instance: events, termination, suspension, rewinding.
 
 use steadfast_engine::ClientError;
 use tonic::Status;
@@ -66,6 +66,11 @@ impl TaskHubService {
     pub(super) async fn suspend(&self, request: wire::SuspendRequest) -> Result<(), Status> {
         let reason = request.reason.unwrap_or_default();
         ignore_ended(self.client.suspend(&request.instance_id, &reason).await)
+    }
+
+    pub(super) async fn rewind(&self, request: wire::RewindInstanceRequest) -> Result<(), Status> {
+        let reason = request.reason.unwrap_or_default();
+        self.client.rewind(&request.instance_id, &reason).await.map_err(refused)
     }
 
     pub(super) async fn resume(&self, request: wire::ResumeRequest) -> Result<(), Status> {

@@ -105,9 +105,10 @@ impl TaskHubSidecarService for TaskHubService {
 
     async fn rewind_instance(
         &self,
-        _: Request<wire::RewindInstanceRequest>,
+        request: Request<wire::RewindInstanceRequest>,
     ) -> Answer<wire::RewindInstanceResponse> {
-        not_served("rewinding")
+        self.rewind(request.into_inner()).await?;
+        Ok(Response::new(wire::RewindInstanceResponse {}))
     }
 
     async fn restart_instance(

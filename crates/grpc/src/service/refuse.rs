@@ -18,9 +18,11 @@ pub(super) fn refused(error: ClientError) -> Status {
     let code = match &error {
         ClientError::AlreadyExists { .. } => Code::AlreadyExists,
         ClientError::InstanceNotFound { .. } => Code::NotFound,
-        ClientError::NotRunning { .. } | ClientError::NotEnded { .. } | ClientError::HoldsLocks { .. } => {
-            Code::FailedPrecondition
-        }
+        ClientError::NotRunning { .. }
+        | ClientError::NotEnded { .. }
+        | ClientError::HoldsLocks { .. }
+        | ClientError::NotFailed { .. }
+        | ClientError::NotRewound { .. } => Code::FailedPrecondition,
         ClientError::OtherExecution { .. } => Code::NotFound,
         ClientError::TooManyMessages { .. } => Code::ResourceExhausted,
         ClientError::UnknownOrchestration { .. }

@@ -14,6 +14,10 @@ fn resume(id: &str) -> wire::ResumeRequest {
     wire::ResumeRequest { instance_id: id.to_owned(), reason: None }
 }
 
+fn rewind(id: &str) -> wire::RewindInstanceRequest {
+    wire::RewindInstanceRequest { instance_id: id.to_owned(), reason: Some("mended".to_owned()) }
+}
+
 fn terminate(id: &str, output: Option<&str>) -> wire::TerminateRequest {
     wire::TerminateRequest { instance_id: id.to_owned(), output: output.map(str::to_owned), recursive: true }
 }
@@ -113,6 +117,28 @@ async fn a_suspension_shows_at_once_also_when_nobody_runs_the_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failed_instance_is_rewound_before_the_call_returns() {
+    let mut served = serve().await;
+    served.start("patchy", "p").await;
+    let failed = served.ended("p").await;
+    assert_eq!(failed.orchestration_status(), Status::Failed);
+    soon(served.client.rewind_instance(rewind("p"))).await.unwrap();
+    let state = served.state("p").await;
+    assert_ne!(state.orchestration_status(), Status::Failed);
+    assert_eq!((state.failure_details, state.completed_timestamp), (None, None));
+    assert_ne!(state.execution_id, failed.execution_id);
+    served.raise("p", "\"x\"").await.unwrap();
+    assert_eq!(served.ended("p").await.output.as_deref(), Some("\"x\""));
+    let history = crate::look::history(&mut served, "p").await;
+    let rewound = history.iter().filter_map(|event| match event {
+        wire::history_event::EventType::ExecutionRewound(event) => Some(event.reason.clone()),
+        _ => None,
+    });
+    assert_eq!(rewound.collect::<Vec<_>>(), [Some("mended".to_owned())]);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_large_output_of_a_termination_stays_as_it_is() {
     let mut served = serve().await;
     let output = format!("[\"{}\"]", "x".repeat(100_000));
@@ -178,5 +204,20 @@ async fn events_that_are_raised_before_the_start_wait_behind_it() {
     assert_eq!(served.state("w").await.orchestration_status(), Status::Pending);
     let nameless = wire::RaiseEventRequest { instance_id: "w".to_owned(), ..Default::default() };
     assert_refused(soon(served.client.raise_event(nameless)).await, Code::InvalidArgument, &["name"]);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_has_failed_can_be_rewound() {
+    let mut served = serve().await;
+    assert_refused(soon(served.client.rewind_instance(rewind("nobody"))).await, Code::NotFound, &["nobody"]);
+    served.start("waiter", "w").await;
+    served.begun("w").await;
+    let refused = soon(served.client.rewind_instance(rewind("w"))).await;
+    assert_refused(refused, Code::FailedPrecondition, &["not allow", "Running"]);
+    served.raise("w", "\"x\"").await.unwrap();
+    served.ended("w").await;
+    let refused = soon(served.client.rewind_instance(rewind("w"))).await;
+    assert_refused(refused, Code::FailedPrecondition, &["not allow", "Completed"]);
     served.stop().await;
 }

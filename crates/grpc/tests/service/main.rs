@@ -8,6 +8,7 @@ mod hostile;
 mod look;
 mod purge;
 mod query;
+mod rewind;
 mod start;
 mod support;
 mod waits;

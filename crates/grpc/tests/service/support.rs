@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use steadfast_core::model::{
-    EntityContext, OrchestrationContext, OrchestrationName, SubOrchestrationOptions, entity, orchestration,
+    ActivityContext, ActivityName, EntityContext, OrchestrationContext, OrchestrationName,
+    SubOrchestrationOptions, activity, entity, orchestration,
 };
 use steadfast_core::{EntityId, Error};
 use steadfast_engine::{Hub, HubBuilder, WorkersOptions};
@@ -39,9 +41,9 @@ pub(crate) struct Served {
 /// A hub with the entity "counter", which adds, and these orchestrations: "echo" returns its input, "waiter" the payload of
 /// the event "go", "failing" fails, "family" awaits "waiter" as "<its own id>-child" until it gets "go" itself, "again"
 /// continues as new each time that it gets "go", with what came, "locker" locks @counter@locked until "go", and "status" sets the custom status to the empty text
-/// and to "busy" on "go".
+/// and to "busy" on "go", and "patchy" fails once and is a "waiter" then.
 pub(crate) async fn serve() -> Served {
-    let store = MemoryStore::new(2);
+    let (store, asked) = (MemoryStore::new(2), AtomicBool::new(false));
     let hub = HubBuilder::new(move |_| Ok(Arc::new(store)))
         .register(orchestration("echo", |_: OrchestrationContext, text: Option<String>| async move {
             Ok::<_, Error>(text)
@@ -76,6 +78,14 @@ pub(crate) async fn serve() -> Served {
         }))
         .register(orchestration("locker", |ctx: OrchestrationContext, _: Option<String>| async move {
             let _section = ctx.lock_entities([EntityId::new("counter", "locked")?]).await?;
+            Ok::<_, Error>(ctx.wait_for_event::<String>("go").await?)
+        }))
+        .register(activity("once", move |_: ActivityContext, _: ()| {
+            let first = !asked.swap(true, Ordering::Relaxed);
+            async move { if first { Err(Error::new("app::Broken", "it broke")) } else { Ok(()) } }
+        }))
+        .register(orchestration("patchy", |ctx: OrchestrationContext, _: Option<String>| async move {
+            ctx.call(ActivityName::<(), ()>::new("once"), ()).await?;
             Ok::<_, Error>(ctx.wait_for_event::<String>("go").await?)
         }))
         .register(entity::<i64>("counter").operation(

@@ -100,6 +100,7 @@ pub(crate) fn name(event: &wire::HistoryEvent) -> &'static str {
         EventType::ExecutionStarted(_) => "ExecutionStarted",
         EventType::ExecutionCompleted(_) => "ExecutionCompleted",
         EventType::ExecutionTerminated(_) => "ExecutionTerminated",
+        EventType::ExecutionRewound(_) => "ExecutionRewound",
         EventType::TaskScheduled(_) => "TaskScheduled",
         EventType::TaskCompleted(_) => "TaskCompleted",
         EventType::TaskFailed(_) => "TaskFailed",
@@ -116,7 +117,7 @@ pub(crate) fn name(event: &wire::HistoryEvent) -> &'static str {
     }
 }
 
-fn action(id: i32, action: Action) -> wire::OrchestratorAction {
+pub(crate) fn action(id: i32, action: Action) -> wire::OrchestratorAction {
     wire::OrchestratorAction { id, orchestrator_action_type: Some(action) }
 }
 

@@ -106,7 +106,7 @@ impl KernelDriver {
 
     fn perform(&mut self, work: Work) {
         match work {
-            Work::Load(instance) => self.machine.on_loaded(&instance, None),
+            Work::Load(instance) | Work::LoadEnded(instance) => self.machine.on_loaded(&instance, None),
             Work::Evict(instance) => {
                 self.sessions.remove(&instance);
             }

@@ -25,7 +25,7 @@ enum Asked {
     Nothing,
 }
 
-/// Checks that turns are bracketed, that ids are unique and ascend, that every answer belongs to a question of its kind
+/// Checks that turns are bracketed (but for one that a rewind follows, which is left open), that ids are unique and ascend, that every answer belongs to a question of its kind
 /// and comes once, that time does not go back, and that nothing follows the end.
 ///
 /// # Errors
@@ -51,6 +51,8 @@ pub fn check_history(history: &[HistoryEvent]) -> Result<(), MalformedHistory> {
 #[derive(Default)]
 struct Check {
     open: bool,
+    /// A turn began within a turn, so it has to rewind the execution.
+    rewinds: bool,
     started: bool,
     ended: bool,
     clock: Timestamp,
@@ -60,9 +62,12 @@ struct Check {
 
 impl Check {
     fn event(&mut self, at: usize, event: &HistoryEvent) -> Result<(), String> {
+        let is_rewind = matches!(event.kind, EventKind::ExecutionRewound { .. });
+        ensure(is_rewind || !self.rewinds, "it comes where a turn that began within a turn has to rewind")?;
+        self.rewinds = false;
         match &event.kind {
             EventKind::OrchestratorStarted => {
-                ensure(!self.open, "a turn begins within a turn")?;
+                self.rewinds = self.open;
                 ensure(!self.ended, "a turn begins after the end")?;
                 ensure(event.timestamp >= self.clock, "the clock goes back")?;
                 self.clock = event.timestamp;

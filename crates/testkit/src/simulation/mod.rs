@@ -208,6 +208,12 @@ impl Simulation {
         self.client.plan(instance, Wanted::Message(kind))
     }
 
+    /// Plans that an instance which has failed goes on from before its failure.
+    pub fn rewind(&mut self, instance: &str) -> Request {
+        let kind = EventKind::ExecutionRewound { reason: "rewound by the test".into(), child: None };
+        self.client.plan(instance, Wanted::Message(kind))
+    }
+
     /// Plans the removal of an instance.
     pub fn purge(&mut self, instance: &str) -> Request {
         self.client.plan(instance, Wanted::Purge)

@@ -31,7 +31,8 @@ pub(super) struct Node {
     /// Turns of entities that wait for something.
     pub(super) outside: Vec<(InstanceId, PendingEntityTurn)>,
     pub(super) turns: Vec<TurnRequest>,
-    pub(super) loads: Vec<InstanceId>,
+    /// What is to be read, and whether also the history of an instance that has ended.
+    pub(super) loads: Vec<(InstanceId, bool)>,
     pub(super) effects: VecDeque<Effect>,
     pub(super) reports: VecDeque<Position>,
     pub(super) captures: VecDeque<Arc<Capture>>,
@@ -156,12 +157,26 @@ impl Node {
         let mut resumed = match &session {
             SessionSource::Entity(_) => unreachable!("entities were told apart before"),
             SessionSource::Resident => self.sessions.remove(&instance).expect("a resident session is there"),
-            SessionSource::New | SessionSource::Replay { .. } => {
+            SessionSource::New | SessionSource::Replay { .. } | SessionSource::Rewind { .. } => {
                 assert!(!self.sessions.contains_key(&instance), "{instance} has a session already");
                 Session::new(registry.clone(), instance.clone(), max_payload_bytes)
             }
         };
         let history = bridge::replayed_events(&instance, &session)?;
+        if let SessionSource::Rewind { .. } = session {
+            // One that crashed would be refused, and the instance stay as it is.
+            let rewound = resumed.rewind(&history, &batch[0], now, &room);
+            self.sessions.insert(instance.clone(), resumed);
+            match rewound {
+                Ok(turn) => {
+                    self.note_turn(&instance, &turn);
+                    self.partition.on_turn(&instance, turn);
+                }
+                Err(refusal) => self.partition.on_rewind_refused(&instance, batch, refusal),
+            }
+            self.touched();
+            return Ok(());
+        }
         if let Err(unfit) = resumed.replay(&history).and_then(|()| resumed.check(&batch)) {
             let reason = ParkReason::from(unfit);
             self.sessions.insert(instance.clone(), resumed);

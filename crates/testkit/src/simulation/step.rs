@@ -203,8 +203,9 @@ impl Simulation {
     }
 
     fn load(&mut self, node: usize, load: usize) {
-        let instance = self.nodes[node].loads.remove(load);
-        match bridge::load_instance(&self.store, &instance) {
+        let (instance, ended) = self.nodes[node].loads.remove(load);
+        let load = if ended { bridge::load_ended } else { bridge::load_instance };
+        match load(&self.store, &instance) {
             Ok(loaded) => {
                 self.nodes[node].partition.on_loaded(&instance, loaded);
                 self.nodes[node].touched();
@@ -217,7 +218,8 @@ impl Simulation {
         let it = &mut self.nodes[node];
         it.ended_without_code |= it.partition.poisoned().iter().any(|(_, poison)| poison.parked);
         match it.partition.next_work() {
-            Some(Work::Load(instance)) => it.loads.push(instance),
+            Some(Work::Load(instance)) => it.loads.push((instance, false)),
+            Some(Work::LoadEnded(instance)) => it.loads.push((instance, true)),
             Some(Work::Turn(request)) => {
                 let twice = it.turns.iter().any(|other| other.instance == request.instance)
                     || it.outside.iter().any(|(other, _)| *other == request.instance);

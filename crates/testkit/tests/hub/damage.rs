@@ -84,6 +84,10 @@ fn read_all(store: &dyn Store) -> Result<Partition, StoreError> {
                 let loaded = bridge::load_instance(store, &instance)?;
                 partition.on_loaded(&instance, loaded);
             }
+            Work::LoadEnded(instance) => {
+                let loaded = bridge::load_ended(store, &instance)?;
+                partition.on_loaded(&instance, loaded);
+            }
             Work::Turn(request) => drop(bridge::replayed_events(&request.instance, &request.session)?),
             Work::Evict(_) => {}
         }

@@ -12,7 +12,7 @@ const INSTANCES: &[&str] = &["a", "b", "c", "a/0", "b/named"];
 fn plan(hub: &mut Simulation, random: &mut SplitMix64) {
     for _ in 0..5 + random.below(20) {
         let instance = INSTANCES[random.below(INSTANCES.len())];
-        match random.below(17) {
+        match random.below(21) {
             0 => hub.start("three_steps", instance, &1),
             1 => hub.start("patient", instance, &1),
             2 => hub.start("parent_of_patients", instance, &2),
@@ -27,6 +27,9 @@ fn plan(hub: &mut Simulation, random: &mut SplitMix64) {
             12 => hub.suspend(instance),
             13 => hub.resume(instance),
             14 => hub.start("hurried", instance, &2),
+            15 => hub.start("brittle_family", instance, &1),
+            16 => hub.start("brittle", instance, &1),
+            17 | 18 => hub.rewind(instance),
             _ => hub.purge(instance),
         };
         match random.below(10) {

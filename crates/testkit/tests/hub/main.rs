@@ -11,6 +11,7 @@ mod messages;
 mod poison;
 mod programs;
 mod recovery;
+mod rewinds;
 mod scenarios;
 mod sessions;
 mod store_errors;

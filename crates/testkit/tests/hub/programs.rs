@@ -13,6 +13,7 @@ use steadfast_testkit::Simulation;
 
 pub(crate) fn register_all(hub: &mut Simulation) {
     crate::entities::register(hub);
+    crate::rewinds::register(hub);
     hub.register(activity("double", |_: ActivityContext, n: u64| async move { Result::<_>::Ok(n * 2) }));
     hub.register(activity("refuse", |_: ActivityContext, why: String| async move {
         Result::<()>::Err(Error::msg(why))
@@ -41,7 +42,7 @@ pub(crate) fn double() -> ActivityName<u64, u64> {
     ActivityName::dynamic("double")
 }
 
-fn named<I, O>(name: &str) -> OrchestrationName<I, O> {
+pub(crate) fn named<I, O>(name: &str) -> OrchestrationName<I, O> {
     OrchestrationName::dynamic(name)
 }
 

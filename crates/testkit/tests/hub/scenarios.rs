@@ -9,6 +9,7 @@ use steadfast_testkit::{EndState, Simulation, SimulationOptions};
 
 use crate::entities;
 use crate::programs::register_all;
+use crate::rewinds;
 
 pub(crate) type Plan = fn(&mut Simulation);
 
@@ -34,6 +35,12 @@ pub(crate) const SCENARIOS: &[(&str, Plan)] = &[
     ("critical sections", entities::transfers),
     ("owners of locks that end", entities::owners_that_end),
     ("owners of locks that fail or go on", entities::owners_that_fail_or_go_on),
+    ("rewinds of failed activities", rewinds::activities),
+    ("rewinds of failed children", rewinds::children),
+    ("rewinds of a child and then of its parent", rewinds::child_first),
+    ("rewinds with retries, timers and entities", rewinds::others),
+    ("rewinds that are suspended and terminated", rewinds::held_up),
+    ("rewinds of what cannot be rewound", rewinds::impossible),
 ];
 
 pub(crate) fn hub(plan: Plan, options: SimulationOptions) -> Simulation {

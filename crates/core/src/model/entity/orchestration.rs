@@ -120,6 +120,6 @@ impl ContextState {
 
     /// An id that is the same at every replay, for the next action.
     fn derived_id(&self, purpose: &str) -> SmolStr {
-        format_smolstr!("{}", self.started.execution.derive(purpose, self.next_id).uuid())
+        format_smolstr!("{}", self.started.root_execution().derive(purpose, self.next_id).uuid())
     }
 }

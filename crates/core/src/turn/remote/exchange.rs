@@ -19,7 +19,8 @@ pub struct RemoteTurn {
     pub started: Arc<ExecutionStarted>,
     /// The history so far.
     pub past: Arc<Vec<HistoryEvent>>,
-    /// What the turn adds to it before the code runs: `OrchestratorStarted` first, and at least one event after it.
+    /// What the turn adds to it before the code runs: `OrchestratorStarted` first, and at least one event after it, but for
+    /// the turn after a rewind. A turn that rewinds adds `ExecutionRewound`, and `past` has an end then.
     pub new: Arc<[HistoryEvent]>,
 }
 

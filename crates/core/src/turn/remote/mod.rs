@@ -5,6 +5,7 @@
 //! the first half, so that an instance obeys whether or not there is a worker.
 
 mod exchange;
+mod rewind;
 mod session;
 
 pub use exchange::{RemoteTurn, TurnAnswer};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::exchange::{RemoteTurn, TurnAnswer};
+use super::rewind::Rewinding;
 use crate::action::{ActionKind, Completion, OrchestratorAction};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent};
 use crate::ids::InstanceId;
@@ -15,16 +16,19 @@ use crate::time::Timestamp;
 use crate::turn::emit::{Ending, emit_action, refuse_start};
 use crate::turn::guarded::HistoryRoom;
 use crate::turn::ledger::Ledger;
+use crate::turn::rewound::refuse_rewind;
 use crate::turn::session::{Turn, answered_child, continuation, is_duplicate_start};
 
 /// An instance in memory whose code runs in another process.
 #[derive(Debug)]
 pub struct RemoteSession {
-    instance: InstanceId,
+    pub(super) instance: InstanceId,
     max_payload_bytes: usize,
     execution: Option<RemoteExecution>,
     /// The first half of the turn whose answer is awaited.
     asked: Option<(Turn, HistoryRoom)>,
+    /// The same of a turn that rewinds.
+    pub(super) rewinding: Option<Rewinding>,
 }
 
 #[derive(Debug)]
@@ -56,7 +60,7 @@ pub enum RemoteStep {
 impl RemoteSession {
     /// A session without history: for a new instance, or one whose execution is over.
     pub fn new(instance: InstanceId, max_payload_bytes: usize) -> Self {
-        Self { instance, max_payload_bytes, execution: None, asked: None }
+        Self { instance, max_payload_bytes, execution: None, asked: None, rewinding: None }
     }
 
     /// Takes in a history, so that the next turn goes on where it ends.
@@ -162,9 +166,22 @@ impl RemoteSession {
             let addressed = current.filter(|execution| {
                 wanted.is_none_or(|wanted| execution.started.answers_to(wanted, answered))
             });
-            let is_rewind = matches!(event.kind, EventKind::ExecutionRewound { .. });
+            if let EventKind::ExecutionRewound { .. } = &event.kind {
+                match addressed {
+                    // Its history was rewritten, and nobody has run the code over it yet.
+                    Some(execution) if wanted.is_some() && terminated.is_none() => execution.open(now, turn),
+                    _ => {
+                        turn.discarded += 1;
+                        let parent = self.execution.as_ref().and_then(|it| it.started.parent.as_ref());
+                        turn.messages.extend(refuse_rewind(&self.instance, parent, &event));
+                    }
+                }
+                return;
+            }
             match addressed {
-                Some(execution) if terminated.is_none() && !is_rewind => execution.open(now, turn),
+                Some(execution) if terminated.is_none() && !execution.has_answer(answered) => {
+                    execution.open(now, turn);
+                }
                 _ => {
                     turn.discarded += 1;
                     return;
@@ -216,6 +233,11 @@ impl RemoteExecution {
         if let EventKind::TaskScheduled { .. } = event.kind {
             self.activities.insert(event.event_id);
         }
+    }
+
+    /// Whether a child has answered before: one that was rewound, or whose parent was, may answer again.
+    fn has_answer(&self, answered: Option<i32>) -> bool {
+        answered.is_some_and(|child| !self.ledger.children.contains_key(&child))
     }
 
     /// Begins the turn with `OrchestratorStarted`, once. The clock of an execution never goes back.

@@ -92,9 +92,11 @@ impl HistoryWriter {
                 EventType::OrchestratorStarted(wire::OrchestratorStartedEvent {})
             }
             EventKind::OrchestratorCompleted => return None,
-            EventKind::ExecutionRewound { reason, .. } => {
+            EventKind::ExecutionRewound { reason, child } => {
+                let parent = child.as_ref().and_then(|child| child.parent.as_ref());
                 EventType::ExecutionRewound(wire::ExecutionRewoundEvent {
                     reason: text_to_wire(reason),
+                    parent_execution_id: parent.map(|parent| parent.execution.to_string()),
                     ..wire::ExecutionRewoundEvent::default()
                 })
             }
