@@ -1,4 +1,4 @@
-//! Middleware: what the owner of a hub puts around all orchestrations and activities. Here are four pieces to copy:
+//! Middleware: what the owner of a hub puts around all orchestrations, activities and entities. Here are four pieces to copy:
 //! metrics, a log, an authorisation of names, and an encryption of what activities return.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use steadfast::prelude::*;
 use steadfast::{
-    ActivityCall, ActivityFuture, ActivityMiddleware, ActivityNext, ClientError, FailureDetails, Payload,
-    TurnContext, TurnMiddleware, TurnOutcome,
+    ActivityCall, ActivityFuture, ActivityMiddleware, ActivityNext, ClientError, EntityBatchCall,
+    EntityBatchFuture, EntityMiddleware, EntityNext, FailureDetails, Payload, TurnContext, TurnMiddleware,
+    TurnOutcome,
 };
 
 /// Counts, for a metrics system to read.
@@ -21,6 +22,7 @@ struct Counters {
     turns: AtomicU64,
     activities: AtomicU64,
     activity_micros: AtomicU64,
+    operations: AtomicU64,
 }
 
 impl TurnMiddleware for Metrics {
@@ -39,6 +41,13 @@ impl ActivityMiddleware for Metrics {
             self.0.activity_micros.fetch_add(micros, Ordering::Relaxed);
             outcome
         })
+    }
+}
+
+impl EntityMiddleware for Metrics {
+    fn call<'a>(&'a self, call: EntityBatchCall, next: EntityNext<'a>) -> EntityBatchFuture<'a> {
+        self.0.operations.fetch_add(call.operations().len() as u64, Ordering::Relaxed);
+        next.run(call)
     }
 }
 
@@ -82,6 +91,20 @@ impl TurnMiddleware for Authorise {
     }
 }
 
+/// Of an entity, clients may only ask for what does no harm; the rest is for orchestrations.
+impl EntityMiddleware for Authorise {
+    fn call<'a>(&'a self, mut call: EntityBatchCall, next: EntityNext<'a>) -> EntityBatchFuture<'a> {
+        for at in 0..call.operations().len() {
+            let operation = &call.operations()[at];
+            if operation.caller.is_none() && operation.operation != "ring" {
+                println!("a client may not {} {}", operation.operation, call.entity());
+                call.refuse(at, FailureDetails::new("NotAuthorised", "ask an orchestration").non_retriable());
+            }
+        }
+        next.run(call)
+    }
+}
+
 /// Hands activities a key and hides what they return, so that histories hold only what can be opened with that key. (To
 /// encrypt everything that a hub stores, see `HubBuilder::storage_codec`. And take a real cipher.)
 struct Seal(u8);
@@ -116,6 +139,33 @@ async fn admin_report(ctx: OrchestrationContext) -> Result<String> {
     Ok(format!("for the {}", role.0))
 }
 
+/// A door to a room full of secrets.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Door {
+    open: bool,
+    rung: u32,
+}
+
+#[entity]
+impl Door {
+    fn ring(&mut self) {
+        self.rung += 1;
+    }
+
+    fn unlock(&mut self) {
+        self.open = true;
+    }
+
+    fn look(&self) -> (bool, u32) {
+        (self.open, self.rung)
+    }
+}
+
+#[orchestration]
+async fn look_at_door(ctx: OrchestrationContext) -> Result<(bool, u32)> {
+    Ok(ctx.call_entity(Door::at("front").look()).await?)
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "./data/middleware".to_owned());
@@ -124,11 +174,15 @@ async fn main() -> Result<()> {
         .register(secret)
         .register(fetch_secret)
         .register(admin_report)
+        .register(Door::entity())
+        .register(look_at_door)
         .turn_middleware(metrics.clone())
         .turn_middleware(Log)
         .turn_middleware(Authorise)
         .activity_middleware(metrics.clone())
         .activity_middleware(Seal(0x5a))
+        .entity_middleware(metrics.clone())
+        .entity_middleware(Authorise)
         .start()
         .await?;
     let client = hub.client();
@@ -144,12 +198,18 @@ async fn main() -> Result<()> {
     };
     println!("the report is {}", client.start_with(admin_report, (), options).await?.result().await?);
 
+    client.signal_entity(Door::at("front").ring()).await?;
+    client.signal_entity(Door::at("front").unlock()).await?;
+    let (open, rung) = client.start(look_at_door, ()).await?.result().await?;
+    println!("the door was rung at {rung} times and is {}", if open { "open" } else { "shut" });
+
     let counters = &metrics.0;
     println!(
-        "{} turns, {} activities in {} µs",
+        "{} turns, {} activities in {} µs, {} operations",
         counters.turns.load(Ordering::Relaxed),
         counters.activities.load(Ordering::Relaxed),
-        counters.activity_micros.load(Ordering::Relaxed)
+        counters.activity_micros.load(Ordering::Relaxed),
+        counters.operations.load(Ordering::Relaxed)
     );
     hub.stop().await?;
     Ok(())

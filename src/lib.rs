@@ -362,9 +362,10 @@ pub use steadfast_core::entity::{
 };
 pub use steadfast_core::model::{
     ActivityCall, ActivityContext, ActivityDefinition, ActivityFuture, ActivityHandle, ActivityMiddleware,
-    ActivityName, ActivityNext, CallOptions, CancelReason, Cancelled, ContinueAsNewOptions, ConvertError,
-    Converter, CriticalSection, DataConverter, DuplicateRegistration, EntityCall, EntityContext,
-    EntityDefinition, EntityFuture, EntityStartOptions, EventFuture, IntoEntityId, LockFuture,
+    ActivityName, ActivityNext, BatchOperation, CallOptions, CancelReason, Cancelled, ContinueAsNewOptions,
+    ConvertError, Converter, CriticalSection, DataConverter, DuplicateRegistration, EntityAction,
+    EntityBatchCall, EntityBatchFuture, EntityBatchResult, EntityCall, EntityContext, EntityDefinition,
+    EntityFuture, EntityMiddleware, EntityNext, EntityStartOptions, EventFuture, IntoEntityId, LockFuture,
     OnNonDeterminism, OrchestrationContext, OrchestrationDefinition, OrchestrationHandle, OrchestrationName,
     Properties, ReadValue, Register, Registry, RetryPolicy, SubOrchestrationOptions, TaskFuture, TimerFuture,
     TurnContext, TurnMiddleware, TurnOutcome, activity, entity, erased_serde, orchestration,

@@ -198,7 +198,10 @@ fn middleware_counts_logs_refuses_and_seals() {
             "the orchestration saw 7 sealed bytes",
             "admin_report needs the role admin",
             "the report is for the admin",
-            "4 turns, 1 activities",
+            "a client may not unlock @door@front",
+            "the door was rung at 1 times and is shut",
+            "6 turns, 1 activities",
+            "3 operations",
         ],
     );
 }

@@ -1,4 +1,4 @@
-//! Middleware around turns and activities, and data converters. What is reported is in `r_log_trace`.
+//! Middleware around turns, activities and entities, and data converters. What is reported is in `r_log_trace`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use steadfast::prelude::*;
 use steadfast::{
     ActivityCall, ActivityFuture, ActivityMiddleware, ActivityNext, ClientError, Completion, ConvertError,
-    DataConverter, ExecutionStarted, FailureDetails, InstanceId, Payload, Properties, ReadValue, TurnContext,
-    TurnMiddleware, TurnOutcome, erased_serde, failure,
+    DataConverter, EntityBatchCall, EntityBatchFuture, EntityMiddleware, EntityNext, ExecutionStarted,
+    FailureDetails, InstanceId, Payload, Properties, ReadValue, TurnContext, TurnMiddleware, TurnOutcome,
+    erased_serde, failure,
 };
 
 use crate::support::{end_of, hub, soon, stop, with_and_without_sessions, with_id};
@@ -289,6 +290,158 @@ async fn middleware_can_stand_in_for_an_activity_change_its_input_and_refuse_it(
         let ClientError::Failed { details, .. } = error else { panic!("{error}") };
         assert!(details.is_caused_by(kind), "{details:?}");
     }
+    stop(hub).await;
+}
+
+/// Remembers what it was given, and by whom as far as middleware says so.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Ledger(Vec<String>);
+
+#[entity]
+impl Ledger {
+    fn add(&mut self, ctx: &EntityContext, text: String) -> usize {
+        let by = ctx.property::<Depth>().map_or(0, |depth| depth.0);
+        self.0.push(format!("{text} {by}"));
+        self.0.len()
+    }
+
+    async fn add_slowly(&mut self, text: String) -> usize {
+        tokio::task::yield_now().await;
+        self.0.push(text);
+        self.0.len()
+    }
+}
+
+impl EntityMiddleware for Level {
+    fn call<'a>(&'a self, mut call: EntityBatchCall, next: EntityNext<'a>) -> EntityBatchFuture<'a> {
+        Box::pin(async move {
+            assert_eq!(call.properties.get::<Depth>().map_or(0, |depth| depth.0), self.0);
+            call.properties.insert(Depth(self.0 + 1));
+            let asked: Vec<_> = call
+                .operations()
+                .iter()
+                .map(|it| {
+                    let caller = it.caller.as_ref().map_or("a client", |caller| caller.instance.as_str());
+                    format!("{} {} by {caller}", it.operation, it.input)
+                })
+                .collect();
+            self.1.add(format!("in {} {} {}", self.0, call.entity(), asked.join(", ")));
+            let result = next.run(call).await;
+            self.1.add(format!("out {} {}", self.0, result.results.len()));
+            result
+        })
+    }
+}
+
+#[orchestration]
+async fn adds(ctx: OrchestrationContext, (key, texts): (String, Vec<String>)) -> Result<Vec<String>> {
+    let calls = texts.into_iter().map(|text| ctx.call_entity(Ledger::at(&key).add(text)));
+    let ends = futures_util::future::join_all(calls.collect::<Vec<_>>()).await;
+    let said = |end: std::result::Result<usize, steadfast::TaskError>| match end {
+        Ok(count) => count.to_string(),
+        Err(error) => error.details.error_type.to_string(),
+    };
+    Ok(ends.into_iter().map(said).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn middleware_of_entities_sees_every_batch_outermost_first_and_its_properties_can_be_read() {
+    let notes = Notes::default();
+    let mut builder = hub(true).register(Ledger::entity()).register(adds);
+    for level in 0..3 {
+        builder = builder.entity_middleware(Level(level, notes.clone()));
+    }
+    let hub = builder.start().await.unwrap();
+    let client = hub.client();
+    let run = client.start_with(adds, ("a".to_owned(), vec!["x".to_owned()]), with_id("o")).await.unwrap();
+    assert_eq!(soon("the result", run.result()).await.unwrap(), ["1"]);
+    let seen = |asked: &str| {
+        let mut seen: Vec<_> = (0..3).map(|level| format!("in {level} @ledger@a {asked}")).collect();
+        seen.extend((0..3).rev().map(|level| format!("out {level} 1")));
+        seen
+    };
+    assert_eq!(notes.take(), seen("add \"x\" by o"));
+    // Also around a batch that waits for something real.
+    client.signal_entity(Ledger::at("a").add_slowly("y".to_owned())).await.unwrap();
+    let known = async {
+        loop {
+            let Ledger(all) = client.entity_state(Ledger::at("a")).await.unwrap().unwrap_or_default();
+            if all.len() == 2 {
+                return all;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(soon("the signal", known).await, ["x 3", "y"]);
+    assert_eq!(notes.take(), seen("add_slowly \"y\" by a client"));
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn middleware_of_entities_can_refuse_operations_or_all_stand_in_change_inputs_and_replace_results() {
+    struct Guard;
+    impl EntityMiddleware for Guard {
+        fn call<'a>(&'a self, mut call: EntityBatchCall, next: EntityNext<'a>) -> EntityBatchFuture<'a> {
+            let refusal = |kind: &str| FailureDetails::new(kind, "not here").non_retriable();
+            match call.entity().key() {
+                "closed" => return Box::pin(std::future::ready(call.refuse_all(&refusal("Closed")))),
+                "panics" => panic!("middleware went wrong"),
+                _ => {}
+            }
+            for at in 0..call.operations().len() {
+                match call.operations()[at].input.as_str() {
+                    "\"refuse\"" => call.refuse(at, refusal("Refused")),
+                    "\"change\"" => {
+                        call.operations_mut()[at].input = Payload::encode("changed").unwrap();
+                    }
+                    _ => {}
+                }
+            }
+            // Of no operation of this batch.
+            call.refuse(1000, refusal("Nobody"));
+            let hidden: Vec<_> = call.operations().iter().map(|it| it.input.as_str() == "\"hide\"").collect();
+            Box::pin(async move {
+                let mut result = next.run(call).await;
+                for (outcome, hidden) in result.results.iter_mut().zip(hidden) {
+                    if hidden {
+                        *outcome = Err(FailureDetails::new("Hidden", "you need not know"));
+                    }
+                }
+                result
+            })
+        }
+    }
+    let notes = Notes::default();
+    let hub = hub(true)
+        .register(Ledger::entity())
+        .register(adds)
+        .entity_middleware(Guard)
+        .entity_middleware(Level(0, notes.clone()))
+        .start()
+        .await
+        .unwrap();
+    let client = hub.client();
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    for (key, asked, answers, left) in [
+        (
+            "a",
+            texts(&["refuse", "x", "refuse", "change", "hide"]),
+            texts(&["Refused", "1", "Refused", "2", "Hidden"]),
+            Some(texts(&["x 1", "changed 1", "hide 1"])),
+        ),
+        ("nothing", texts(&["refuse", "refuse"]), texts(&["Refused", "Refused"]), None),
+        ("closed", texts(&["x", "y"]), texts(&["Closed", "Closed"]), None),
+        ("panics", texts(&["x", "y"]), texts(&[failure::kinds::PANIC, failure::kinds::PANIC]), None),
+    ] {
+        let run = client.start(adds, (key.to_owned(), asked)).await.unwrap();
+        assert_eq!(soon("the result", run.result()).await.unwrap(), answers, "{key}");
+        let state = client.entity_state::<Ledger>(Ledger::at(key)).await.unwrap();
+        assert_eq!(state.map(|Ledger(all)| all), left, "{key}");
+    }
+    // What is refused is not seen further in, and nothing is if nothing is left.
+    let seen = notes.take();
+    assert_eq!(seen.iter().filter(|note| note.starts_with("in 0 @ledger@a")).count() * 2, seen.len());
+    assert!(seen.iter().all(|note| !note.contains("refuse")), "{seen:?}");
     stop(hub).await;
 }
 

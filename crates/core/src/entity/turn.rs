@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 
 use super::{EntityId, EntityLock, EntityLockRequest, EntityState, EntityUnlock};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent};
-use crate::failure::{FailureDetails, kinds};
+use crate::failure::FailureDetails;
 use crate::ids::{ExecutionId, InstanceId};
 use crate::message::{Origin, TaskMessage};
 use crate::model::{
-    BatchFuture, BatchOperation, EntityAction, EntityBatch, EntityBatchResult, FreshIds, Registry,
+    BatchFuture, BatchOperation, EntityAction, EntityBatch, EntityBatchResult, FreshIds, Properties,
+    Registry, cut_short,
 };
 use crate::time::Timestamp;
 use crate::turn::{CrashedTurn, Turn, guarded};
@@ -70,6 +71,7 @@ impl EntitySession {
             now,
             max_payload_bytes: self.max_payload_bytes,
             fresh_ids: self.fresh_ids.clone(),
+            properties: Properties::default(),
         });
         PendingEntityTurn {
             registry: self.registry.clone(),
@@ -82,17 +84,6 @@ impl EntitySession {
             code: None,
         }
     }
-}
-
-fn start(registry: &Registry, batch: EntityBatch) -> BatchFuture {
-    let Some(code) = registry.find_entity(batch.entity.name()) else {
-        let problem = format!("no entity is registered as '{}'", batch.entity.name());
-        let failure = FailureDetails::new(kinds::ENTITY_NOT_REGISTERED, problem).non_retriable();
-        let results = batch.operations.iter().map(|_| Err(failure.clone())).collect();
-        let unchanged = EntityBatchResult { results, actions: Vec::new(), state: batch.state };
-        return Box::pin(std::future::ready(unchanged));
-    };
-    code(batch)
 }
 
 fn requested_operation(message: &TaskMessage) -> Option<BatchOperation> {
@@ -136,7 +127,7 @@ impl PendingEntityTurn {
     fn step(&mut self, task: &mut Context<'_>) -> Poll<Turn> {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if let Some(batch) = self.batch.take() {
-                self.code = Some(start(&self.registry, batch));
+                self.code = Some(self.registry.start_entity(batch));
             }
             self.code.as_mut().map(|code| code.as_mut().poll(task))
         }));
@@ -159,8 +150,7 @@ impl PendingEntityTurn {
             let (results, actions, missing) = match result {
                 Ok(result) => {
                     state.state = result.state;
-                    let problem = "the batch ended before this operation";
-                    (result.results, result.actions, FailureDetails::new(kinds::MESSAGE, problem))
+                    (result.results, result.actions, cut_short())
                 }
                 Err(panic) => (Vec::new(), Vec::new(), panic),
             };

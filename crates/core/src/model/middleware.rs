@@ -1,4 +1,5 @@
-//! Middleware: what a hub's owner puts around turns of orchestrations and around activities.
+//! Middleware: what a hub's owner puts around turns of orchestrations and around activities; what is around entities is in
+//! [`super::entity`].
 //!
 //! What is registered first is outermost: of two, `before` of the first comes first and `after` of the first comes last.
 //! A hub without middleware pays nothing for it.
@@ -10,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::activity::ActivityContext;
+use super::entity::EntityMiddleware;
 use super::registry::{Outcome, Registry, SendFuture};
 use crate::action::{Completion, OrchestratorAction};
 use crate::event::ExecutionStarted;
@@ -20,7 +22,7 @@ use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// Values by their types, at most one of each: what middleware hands to what is within, and to the code.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Properties(BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl Properties {
@@ -193,6 +195,7 @@ impl<'a> ActivityNext<'a> {
 pub(crate) struct Middleware {
     pub(crate) turns: Vec<Arc<dyn TurnMiddleware>>,
     pub(crate) activities: Arc<[Arc<dyn ActivityMiddleware>]>,
+    pub(crate) entities: Vec<Arc<dyn EntityMiddleware>>,
 }
 
 impl Registry {

@@ -20,9 +20,10 @@ pub use call::CallOptions;
 pub use context::{ContinueAsNewOptions, OrchestrationContext, SubOrchestrationOptions};
 pub use converter::{ConvertError, Converter, DataConverter, ReadValue};
 pub use entity::{
-    BatchFuture, BatchOperation, CriticalSection, EntityAction, EntityBatch, EntityBatchResult, EntityCall,
-    EntityContext, EntityDefinition, EntityFn, EntityFuture, EntityStartOptions, FreshIds, IntoEntityId,
-    LockFuture, entity,
+    BatchFuture, BatchOperation, CriticalSection, EntityAction, EntityBatch, EntityBatchCall,
+    EntityBatchFuture, EntityBatchResult, EntityCall, EntityContext, EntityDefinition, EntityFn,
+    EntityFuture, EntityMiddleware, EntityNext, EntityStartOptions, FreshIds, IntoEntityId, LockFuture,
+    entity,
 };
 pub use erased_serde;
 pub use events::EventFuture;
@@ -38,6 +39,7 @@ pub use registry::{
 pub use retry::RetryPolicy;
 pub use tasks::{TaskFuture, TimerFuture};
 
+pub(crate) use entity::cut_short;
 pub(crate) use middleware::Middleware;
 pub(crate) use shared::{ContextState, SharedContext};
 pub(crate) use tasks::OpenKind;

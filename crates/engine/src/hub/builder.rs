@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use steadfast_core::model::{
-    ActivityMiddleware, Converter, DataConverter, DuplicateRegistration, OnNonDeterminism, Register,
-    Registry, TurnMiddleware,
+    ActivityMiddleware, Converter, DataConverter, DuplicateRegistration, EntityMiddleware, OnNonDeterminism,
+    Register, Registry, TurnMiddleware,
 };
 use steadfast_core::{VersionOptions, log_event};
 use steadfast_store::{CodedStore, StorageCodec, Store, StoreError};
@@ -104,6 +104,12 @@ impl HubBuilder {
     /// Puts middleware around all activities. What was added first is outermost.
     pub fn activity_middleware(mut self, middleware: impl ActivityMiddleware) -> Self {
         self.registry.add_activity_middleware(Arc::new(middleware));
+        self
+    }
+
+    /// Puts middleware around the batches of operations of all entities. What was added first is outermost.
+    pub fn entity_middleware(mut self, middleware: impl EntityMiddleware) -> Self {
+        self.registry.add_entity_middleware(Arc::new(middleware));
         self
     }
 

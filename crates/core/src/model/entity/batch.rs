@@ -1,16 +1,16 @@
 //! The seam between the runtime and an entity's code: a batch of operations goes in, results and a state come out.
 //! Whoever runs entities elsewhere, or around other code, does it here.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use super::middleware::EntityBatchFuture;
 use crate::entity::{EntityCaller, EntityId, EntityOperation};
 use crate::event::Tags;
 use crate::failure::FailureDetails;
 use crate::ids::{ExecutionId, InstanceId};
+use crate::model::middleware::Properties;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 pub type FreshIds = Arc<dyn Fn() -> ExecutionId + Send + Sync>;
 
 /// A batch under way. It may wait for something real.
-pub type BatchFuture = Pin<Box<dyn Future<Output = EntityBatchResult> + Send>>;
+pub type BatchFuture = EntityBatchFuture<'static>;
 
 /// An entity's code with its types erased.
 pub type EntityFn = Arc<dyn Fn(EntityBatch) -> BatchFuture + Send + Sync>;
@@ -38,6 +38,8 @@ pub struct EntityBatch {
     pub max_payload_bytes: usize,
     /// For the orchestrations that are started.
     pub fresh_ids: FreshIds,
+    /// What middleware put in.
+    pub properties: Properties,
 }
 
 /// One operation of a batch.

@@ -1,6 +1,6 @@
 //! What an entity's code is given beside its state.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use smol_str::{SmolStr, format_smolstr};
 
@@ -12,6 +12,7 @@ use crate::event::Tags;
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::model::handle::OrchestrationHandle;
+use crate::model::middleware::Properties;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -23,6 +24,7 @@ pub struct EntityContext {
     now: Timestamp,
     max_payload_bytes: usize,
     fresh_ids: Fresh,
+    properties: Properties,
     current: Mutex<Current>,
 }
 
@@ -62,8 +64,10 @@ impl EntityContext {
         now: Timestamp,
         max_payload_bytes: usize,
         fresh_ids: FreshIds,
+        properties: Properties,
     ) -> Self {
-        Self { entity, now, max_payload_bytes, fresh_ids: Fresh(fresh_ids), current: Mutex::default() }
+        let (fresh_ids, current) = (Fresh(fresh_ids), Mutex::default());
+        Self { entity, now, max_payload_bytes, fresh_ids, properties, current }
     }
 
     pub(super) fn begin(&mut self, operation: &BatchOperation) {
@@ -112,6 +116,11 @@ impl EntityContext {
     /// Whether nobody waits for the result.
     pub fn is_signal(&self) -> bool {
         self.with(|current| current.is_signal)
+    }
+
+    /// What middleware put in for this batch, by its type.
+    pub fn property<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.properties.get()
     }
 
     /// Signals an entity, maybe this one.

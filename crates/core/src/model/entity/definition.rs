@@ -147,8 +147,8 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
     }
 
     async fn run(self: Arc<Self>, batch: EntityBatch) -> EntityBatchResult {
-        let EntityBatch { entity, state, operations, now, max_payload_bytes, fresh_ids } = batch;
-        let mut context = EntityContext::new(entity, now, max_payload_bytes, fresh_ids);
+        let EntityBatch { entity, state, operations, now, max_payload_bytes, fresh_ids, properties } = batch;
+        let mut context = EntityContext::new(entity, now, max_payload_bytes, fresh_ids, properties);
         let mut results = Vec::with_capacity(operations.len());
         let mut actions = Vec::new();
         let mut kept = Kept { state, live: None, max_payload_bytes };

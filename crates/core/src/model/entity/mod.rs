@@ -5,6 +5,7 @@ mod call;
 mod context;
 mod definition;
 mod locks;
+mod middleware;
 mod orchestration;
 
 pub use batch::{
@@ -14,5 +15,7 @@ pub use call::{EntityCall, IntoEntityId};
 pub use context::{EntityContext, EntityStartOptions};
 pub use definition::{EntityDefinition, EntityFuture, entity};
 pub use locks::{CriticalSection, LockFuture};
+pub use middleware::{EntityBatchCall, EntityBatchFuture, EntityMiddleware, EntityNext};
 
 pub(crate) use locks::EntityLinks;
+pub(crate) use middleware::cut_short;
