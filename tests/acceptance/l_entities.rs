@@ -79,7 +79,7 @@ async fn call_add(ctx: OrchestrationContext, key: String, amount: i64) -> Result
 
 #[orchestration]
 async fn call_by_name(ctx: OrchestrationContext, entity: String, operation: String) -> Result<String> {
-    let call = EntityCall::<serde_json::Value>::new(EntityId::parse(entity)?, operation.as_str(), &5);
+    let call = EntityCall::<serde_json::Value>::new(EntityId::parse(entity)?, operation.as_str(), 5);
     Ok(match ctx.call_entity(call).await {
         Ok(value) => value.to_string(),
         Err(error) => format!("{}: {}", error.details.error_type, error.details.message),
@@ -112,7 +112,7 @@ with_and_without_sessions! {
         let client = hub.client();
         let id = EntityId::new("LOG", "a").unwrap();
         for n in 0..20u32 {
-            client.signal_entity(EntityCall::<()>::new(&id, "Append", &n)).await.unwrap();
+            client.signal_entity(EntityCall::<()>::new(&id, "Append", n)).await.unwrap();
         }
         let read = client.start(call_by_name, ("@log@a".into(), "ALL".into())).await.unwrap();
         let expected = format!("{:?}", (0..20).collect::<Vec<_>>()).replace(' ', "");
@@ -192,7 +192,7 @@ with_and_without_sessions! {
     async fn a_deleted_entity_is_gone_and_begins_anew(sessions: bool) {
         let hub = hub(sessions).register(Counter::entity()).register(call_by_name).register(call_add).start().await.unwrap();
         let client = hub.client();
-        for operation in [Counter::at("a").forget(), EntityCall::new(Counter::at("a"), "DELETE", &())] {
+        for operation in [Counter::at("a").forget(), EntityCall::new(Counter::at("a"), "DELETE", ())] {
             let run = client.start(call_add, ("a".into(), 5)).await.unwrap();
             assert_eq!(soon("the answer", run.result()).await.unwrap(), 5);
             client.signal_entity(operation).await.unwrap();
@@ -291,5 +291,47 @@ async fn entities_are_queried_page_by_page_and_are_not_listed_among_orchestratio
     assert!(all.len() == 25 && all.iter().all(|known| known.state.is_some()));
     let listed = client.query(&InstanceQuery::default()).await.unwrap().instances;
     assert_eq!(listed.iter().map(|state| state.instance.as_str()).collect::<Vec<_>>(), ["plain"]);
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_that_may_block_its_thread_holds_up_nobody_else() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (began, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let wait = std::sync::Mutex::new(wait);
+    let blocks = steadfast::entity::<u32>("blocks")
+        .operation("block", move |count: &mut u32, _: &EntityContext, (): ()| {
+            began.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+            *count += 1;
+            Ok::<_, Error>(*count)
+        })
+        .blocking();
+    let asks = steadfast::orchestration("asks", |ctx: OrchestrationContext, key: String| async move {
+        let id = EntityId::new("blocks", key)?;
+        Ok::<_, Error>(ctx.call_entity(EntityCall::<u32>::new(&id, "block", ())).await?)
+    });
+    let handle = asks.handle();
+    let hub = hub(true)
+        .partitions(1)
+        .register(blocks)
+        .register(asks)
+        .register(Counter::entity())
+        .start()
+        .await
+        .unwrap();
+    let client = hub.client();
+    let run = client.start(handle, "a".to_owned()).await.unwrap();
+    soon("the operation", has_begun.recv()).await.unwrap();
+    // Everything is in the one partition whose entity blocks.
+    client.signal_entity(Counter::at("b").add(5)).await.unwrap();
+    let other = async {
+        while client.entity_state::<Counter>(Counter::at("b")).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the other entity", other).await;
+    go.send(()).unwrap();
+    assert_eq!(soon("the result", run.result()).await.unwrap(), 1);
     stop(hub).await;
 }

@@ -217,7 +217,7 @@ async fn misuse_of_a_critical_section_is_a_typed_error_for_each_rule() {
 async fn cleaning_finds_nothing_to_do_where_everything_vanishes_and_is_freed_by_itself() {
     let hub = hub(true).register(Account::entity()).register(hold).start().await.unwrap();
     let client = hub.client();
-    client.signal_entity(EntityCall::<()>::new(Account::at("gone"), "delete", &())).await.unwrap();
+    client.signal_entity(EntityCall::<()>::new(Account::at("gone"), "delete", ())).await.unwrap();
     holder(&client, "holder", &["a"]).await;
     let cleaned = client.clean_entity_storage(&EntityCleaning::default()).await.unwrap();
     assert_eq!(cleaned, steadfast::CleanedEntities::default());

@@ -338,7 +338,7 @@ const ASK: OrchestrationName<(String, String), u32> = OrchestrationName::new("as
 fn ask() -> OrchestrationDefinition<(String, String), u32> {
     orchestration("ask", |ctx: OrchestrationContext, (key, operation): (String, String)| async move {
         let entity = EntityId::new("fragile", key)?;
-        Ok::<_, Error>(ctx.call_entity(EntityCall::<u32>::new(&entity, operation, &())).await?)
+        Ok::<_, Error>(ctx.call_entity(EntityCall::<u32>::new(&entity, operation, ())).await?)
     })
 }
 
@@ -366,7 +366,7 @@ async fn an_entity_whose_turns_crash_concerns_no_other_and_goes_on_when_it_is_re
         }
         // What it is asked for while it is left alone waits, over a restart as well.
         let bad = EntityId::new("fragile", "bad").unwrap();
-        client.signal_entity(EntityCall::<u32>::new(&bad, "count", &())).await.unwrap();
+        client.signal_entity(EntityCall::<u32>::new(&bad, "count", ())).await.unwrap();
         drop(hub);
         let hub = start().await.unwrap();
         let client = hub.client();

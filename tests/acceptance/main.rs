@@ -23,6 +23,7 @@ mod l_locks;
 mod limits_and_poison;
 mod p_partitions;
 mod q_stop;
+mod r_converter;
 mod r_log_trace;
 mod r_middleware;
 mod s_soak;

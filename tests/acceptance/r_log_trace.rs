@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
 use steadfast::log::LOG_IDS;
@@ -39,7 +38,6 @@ impl Visit for Report {
 }
 
 static REPORTS: Mutex<Vec<Report>> = Mutex::new(Vec::new());
-static SPANS: AtomicU64 = AtomicU64::new(1);
 
 /// Keeps everything of the target `steadfast`.
 struct Collector;
@@ -53,11 +51,16 @@ impl Subscriber for Collector {
         let metadata = span.metadata();
         let mut report = Report { name: metadata.name(), level: *metadata.level(), fields: BTreeMap::new() };
         span.record(&mut report);
-        REPORTS.lock().unwrap().push(report);
-        Id::from_u64(SPANS.fetch_add(1, Ordering::Relaxed))
+        let mut reports = REPORTS.lock().unwrap();
+        reports.push(report);
+        Id::from_u64(reports.len() as u64)
     }
 
-    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        let place = usize::try_from(span.into_u64()).unwrap() - 1;
+        values.record(&mut REPORTS.lock().unwrap()[place]);
+    }
+
     fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
@@ -261,6 +264,129 @@ async fn the_steps_of_an_instance_are_in_the_log_under_their_numbers_names_and_l
     let all = REPORTS.lock().unwrap();
     for name in ["WorkerStarting", "WorkerStarted", "WorkerStopping", "WorkerStopped"] {
         assert!(all.iter().any(|report| report.name == name), "no {name}");
+    }
+}
+
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Relay {
+    passed: u32,
+}
+
+#[entity]
+impl Relay {
+    /// Says in which trace it is.
+    fn pass(&mut self, ctx: &EntityContext, on: Option<String>) -> Result<Option<String>> {
+        self.passed += 1;
+        if let Some(on) = on {
+            let started =
+                steadfast::EntityStartOptions { instance_id: Some(on.clone()), ..Default::default() };
+            ctx.signal(Relay::at(&on).pass(None))?;
+            ctx.start_with(traced_child, (), started)?;
+        }
+        Ok(ctx.trace_context().map(|trace| trace.parent.to_string()))
+    }
+
+    fn stumble(&mut self) -> Result<()> {
+        Err(Error::msg("it fell"))
+    }
+}
+
+#[orchestration]
+async fn relays(ctx: OrchestrationContext, key: String) -> Result<Option<String>> {
+    let relay = Relay::at(&key);
+    let seen = ctx.call_entity(relay.pass(Some(format!("{key}-next")))).await?;
+    let _ = ctx.call_entity(relay.stumble()).await;
+    ctx.signal_entity_at(Relay::at(format!("{key}-last")).pass(None), ctx.now())?;
+    let section = ctx.lock_entities([&relay]).await?;
+    ctx.call_entity(relay.pass(None)).await?;
+    section.release();
+    Ok(seen)
+}
+
+with_and_without_sessions! {
+    async fn a_trace_reaches_entities_and_what_they_ask_for(sessions: bool) {
+        collect();
+        let hub = hub(sessions)
+            .register(where_am_i)
+            .register(traced_child)
+            .register(relays)
+            .register(Relay::entity())
+            .start()
+            .await
+            .unwrap();
+        let client = hub.client();
+        let key = format!("entities-{sessions}");
+        let [first, next, last, untold] = ["", "-next", "-last", "-client"].map(|it| format!("@relay@{key}{it}"));
+        client.signal_entity(Relay::at(format!("{key}-client")).pass(None)).await.unwrap();
+        let options = StartOptions { trace: TraceContext::parse(PARENT, ""), ..with_id(&key) };
+        let run = client.start_with(relays, key.clone(), options).await.unwrap();
+        let seen = soon("the result", run.result()).await.unwrap();
+        end_of(&client, &format!("{key}-next")).await;
+        let all_done = async {
+            for id in [&next, &last, &untold] {
+                let id = EntityId::parse(id).unwrap();
+                while client.entity(&id).await.unwrap().is_none() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        soon("the signals", all_done).await;
+        stop(hub).await;
+
+        let spans = |about_whom: &str, name: &str, kind: &str| -> Vec<Report> {
+            let wanted = |report: &Report| report.get("otel.name") == name && report.get("otel.kind") == kind;
+            about(about_whom).into_iter().filter(wanted).collect()
+        };
+        let execution = &spans(&key, "orchestration:relays", "server")[0];
+        let calls = spans(&first, "entity:relay:pass", "client");
+        let runs = spans(&first, "entity:relay:pass", "server");
+        assert_eq!((calls.len(), runs.len()), (2, 2));
+        for (call, run) in calls.iter().zip(&runs) {
+            assert_eq!(call.get("parent_span_id"), execution.get("span_id"));
+            assert_eq!(run.get("parent_span_id"), call.get("span_id"));
+            assert_eq!((call.get("durabletask.type"), call.get("durabletask.task.operation")), ("entity", "pass"));
+            assert_eq!(call.get("durabletask.task.status"), "Completed");
+            assert_eq!(run.get("trace_id"), "0af7651916cd43dd8448eb211c80319c");
+        }
+        let inside = TraceContext::parse(&seen.unwrap(), "").unwrap();
+        assert_eq!(inside.span_id(), runs[0].get("span_id"), "what the code reads is the id of its span");
+        for kind in ["client", "server"] {
+            let failed = &spans(&first, "entity:relay:stumble", kind)[0];
+            assert!(failed.get("durabletask.entity.error_message").contains("it fell"), "{failed:?}");
+        }
+        // What the entity asked for is below its operation.
+        let (sent, got) =
+            (&spans(&next, "entity:relay:pass", "producer")[0], &spans(&next, "entity:relay:pass", "consumer")[0]);
+        assert_eq!(sent.get("parent_span_id"), runs[0].get("span_id"));
+        assert_eq!(got.get("parent_span_id"), sent.get("span_id"));
+        let child = format!("{key}-next");
+        let (created, began) = (
+            &spans(&child, "create_orchestration:traced_child", "producer")[0],
+            &spans(&child, "orchestration:traced_child", "server")[0],
+        );
+        assert_eq!(created.get("parent_span_id"), runs[0].get("span_id"));
+        assert_eq!(began.get("parent_span_id"), created.get("span_id"));
+        // A signal of the orchestration, delayed; and one of a client, which begins a trace.
+        let (sent, got) =
+            (&spans(&last, "entity:relay:pass", "producer")[0], &spans(&last, "entity:relay:pass", "consumer")[0]);
+        assert_eq!(sent.get("parent_span_id"), execution.get("span_id"));
+        assert_eq!(got.get("parent_span_id"), sent.get("span_id"));
+        assert!(!got.get("durabletask.task.scheduled_time").is_empty());
+        let (sent, got) = (
+            &spans(&untold, "entity:relay:pass", "producer")[0],
+            &spans(&untold, "entity:relay:pass", "consumer")[0],
+        );
+        assert_eq!(got.get("parent_span_id"), sent.get("span_id"));
+        assert_ne!(sent.get("trace_id"), execution.get("trace_id"));
+
+        let reports = about(&first);
+        for name in ["EntityBatchExecuting", "EntityBatchExecuted", "EntityLockAcquired", "EntityLockReleased"] {
+            let entry = LOG_IDS.iter().find(|entry| entry.name == name).unwrap();
+            let found = reports.iter().find(|report| report.name == name).unwrap_or_else(|| panic!("no {name}"));
+            assert_eq!((found.level, found.get("event_id")), (entry.level, &*entry.id.to_string()), "{name}");
+        }
+        let locked = reports.iter().find(|report| report.name == "EntityLockAcquired").unwrap();
+        assert_eq!(locked.get("owner"), key);
     }
 }
 

@@ -1,14 +1,14 @@
-//! Middleware around turns, activities and entities, and data converters. What is reported is in `r_log_trace`.
+//! Middleware around turns, activities and entities. Data converters are in `r_converter`, what is reported in
+//! `r_log_trace`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use steadfast::prelude::*;
 use steadfast::{
-    ActivityCall, ActivityFuture, ActivityMiddleware, ActivityNext, ClientError, Completion, ConvertError,
-    DataConverter, EntityBatchCall, EntityBatchFuture, EntityMiddleware, EntityNext, ExecutionStarted,
-    FailureDetails, InstanceId, Payload, Properties, ReadValue, TurnContext, TurnMiddleware, TurnOutcome,
-    erased_serde, failure,
+    ActivityCall, ActivityFuture, ActivityMiddleware, ActivityNext, ClientError, Completion, EntityBatchCall,
+    EntityBatchFuture, EntityMiddleware, EntityNext, ExecutionStarted, FailureDetails, InstanceId, Payload,
+    Properties, TurnContext, TurnMiddleware, TurnOutcome, failure,
 };
 
 use crate::support::{end_of, hub, soon, stop, with_and_without_sessions, with_id};
@@ -443,63 +443,4 @@ async fn middleware_of_entities_can_refuse_operations_or_all_stand_in_change_inp
     assert_eq!(seen.iter().filter(|note| note.starts_with("in 0 @ledger@a")).count() * 2, seen.len());
     assert!(seen.iter().all(|note| !note.contains("refuse")), "{seen:?}");
     stop(hub).await;
-}
-
-/// JSON, marked, so that a place that does not go through the converter is found out.
-struct Marked;
-
-impl DataConverter for Marked {
-    fn encode(&self, value: &dyn erased_serde::Serialize) -> std::result::Result<Payload, ConvertError> {
-        let json = serde_json::to_string(value).map_err(ConvertError::new)?;
-        Ok(Payload::from_json(format!("marked:{json}")))
-    }
-
-    fn decode(&self, payload: &Payload, read: ReadValue<'_>) -> std::result::Result<(), ConvertError> {
-        let Some(json) = payload.as_str().strip_prefix("marked:") else {
-            return Err(ConvertError::new(format!("no mark on {payload}")));
-        };
-        let mut json = serde_json::Deserializer::from_str(json);
-        read(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json)).map_err(ConvertError::new)
-    }
-}
-
-#[orchestration]
-async fn through_converter(ctx: OrchestrationContext, text: String) -> Result<String> {
-    let event: String = ctx.wait_for_event("go").await?;
-    ctx.set_custom_status(&event)?;
-    let text = ctx.call(echo, text).await?;
-    if ctx.generation() == 0 {
-        ctx.raise_event(ctx.instance_id().as_str(), "go", &text)?;
-        ctx.continue_as_new(&text)?;
-    }
-    let child = ctx.call_orchestration(two_steps, text).await?;
-    Ok(child)
-}
-
-with_and_without_sessions! {
-    async fn every_value_goes_through_the_data_converter(sessions: bool) {
-        let hub = hub(sessions)
-            .register(echo)
-            .register(two_steps)
-            .register(through_converter)
-            .data_converter(Marked)
-            .start()
-            .await
-            .unwrap();
-        let client = hub.client();
-        let run = client.start_with(through_converter, "cargo".to_owned(), with_id("a")).await.unwrap();
-        client.raise_event("a", "go", "cargo").await.unwrap();
-        assert_eq!(soon("the result", run.result()).await.unwrap(), "cargo");
-        let state = client.state("a").await.unwrap();
-        for payload in [Some(state.input), state.output, state.custom_status] {
-            assert_eq!(payload.unwrap().as_str(), "marked:\"cargo\"");
-        }
-        // What cannot be read is a typed failure.
-        let foreign = client.raw().start("two_steps", Payload::from_json("7"), None, with_id("b")).await;
-        foreign.unwrap();
-        let failure = end_of(&client, "b").await.failure.unwrap();
-        assert_eq!(failure.error_type, failure::kinds::INVALID_PAYLOAD);
-        assert!(failure.message.contains("no mark"), "{failure}");
-        stop(hub).await;
-    }
 }

@@ -4,6 +4,10 @@
 //! enter as inputs; what is to be done leaves as values. It must not know how records are stored, who runs
 //! activities, or that actors exist.
 
+// First, because what it defines is a macro.
+#[macro_use]
+pub mod log;
+
 mod action;
 pub mod codec;
 mod compression;
@@ -14,7 +18,6 @@ mod event;
 pub mod failure;
 pub mod history_json;
 mod ids;
-pub mod log;
 mod message;
 pub mod model;
 pub mod partition;

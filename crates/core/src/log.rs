@@ -1,6 +1,15 @@
 //! The structured log: what is reported, under which id and name, at which level. The numbers and names are those of the
 //! Durable Task Framework, so that what people know to look for is there.
 //!
+//! Some of its numbers report things that there are not here, and are left out:
+//!
+//! - 20 to 24, 26 to 28, 30 (dispatchers that fetch work items) and 65 to 67, 70 to 72 (renewals of their locks): a
+//!   partition hands its work out by itself, and nothing is fetched, throttled or locked;
+//! - 63, 64 (activities that are aborted, errors of their dispatcher): a result is kept, or the attempt is made again;
+//! - 73, 74 (debug traces, completions with a warning asked for by a tag): the first says nothing of its own, and a
+//!   subscriber filters better than a tag;
+//! - 101 to 140 (Azure Storage's queues, tables and leases): what the store does is in the targets of the stores.
+//!
 //! Each is a `tracing` event of the target `steadfast` whose metadata has the name and the level, with the field
 //! `event_id` and others that say whose it is. Without a subscriber one costs a look at a number in memory.
 
@@ -64,6 +73,10 @@ log_table! { $
     OrchestrationExecuted = 52 INFO,
     OrchestrationAborted = 53 WARN,
     DiscardingMessage = 54 WARN,
+    EntityBatchExecuting = 55 DEBUG,
+    EntityBatchExecuted = 56 INFO,
+    EntityLockAcquired = 57 INFO,
+    EntityLockReleased = 58 INFO,
     TaskActivityStarting = 60 INFO,
     TaskActivityCompleted = 61 INFO,
     TaskActivityFailure = 62 INFO,

@@ -1,6 +1,7 @@
 //! W3C trace contexts: read, written, and continued.
 
 use smol_str::{SmolStr, format_smolstr};
+use uuid::Uuid;
 
 use crate::event::TraceContext;
 use crate::ids::ExecutionId;
@@ -76,6 +77,18 @@ impl TraceContext {
         }
     }
 
+    /// The context of a span within this one, in a place that has no execution. Its id follows from this one's.
+    pub fn below(&self, purpose: &str, ordinal: i32) -> Self {
+        let id = |text: &str| u64::from_str_radix(text, 16).unwrap_or_default();
+        let (trace, span) = (id(self.trace_id().get(16..).unwrap_or("")), id(self.span_id()));
+        self.child(ExecutionId::new(Uuid::from_u64_pair(trace, span)), purpose, ordinal)
+    }
+
+    /// The span of an entity's operation that was asked for in this context.
+    pub fn of_operation(&self) -> Self {
+        self.below("operation", 0)
+    }
+
     /// The beginning of a new trace for an execution that is to have one of its own; equal at each replay.
     pub fn root_of(execution: ExecutionId) -> Self {
         let (span_id, _) = execution.derive("root span", 0).uuid().as_u64_pair();
@@ -90,8 +103,6 @@ impl TraceContext {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     #[test]
@@ -125,6 +136,9 @@ mod tests {
         assert_eq!((child.trace_id(), child.state.as_str()), (root.trace_id(), "a=b"));
         assert_ne!(child.span_id(), root.span_id());
         assert!(TraceContext::parse(&child.parent, &child.state).is_some() && child.is_sampled());
+        let operation = child.of_operation();
+        assert_eq!((operation.trace_id(), &operation), (root.trace_id(), &child.of_operation()));
+        assert!(![child.span_id(), root.of_operation().span_id()].contains(&operation.span_id()));
         let own = TraceContext::root_of(execution);
         assert_eq!(own, TraceContext::root_of(execution));
         assert!(TraceContext::parse(&own.parent, "").is_some());

@@ -8,10 +8,12 @@
 use std::collections::HashMap;
 
 use smol_str::{SmolStr, format_smolstr};
+use steadfast_core::entity::EntityOperation;
 use steadfast_core::partition::ActivityTask;
 use steadfast_core::turn::Turn;
 use steadfast_core::{
-    EventKind, ExecutionId, ExecutionStarted, HistoryEvent, InstanceId, Timestamp, TraceContext,
+    EntityId, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent, InstanceId, Timestamp,
+    TraceContext,
 };
 use tracing::{Span, field};
 use uuid::Uuid;
@@ -27,6 +29,21 @@ macro_rules! span {
             trace_id = %$trace.trace_id(),
             span_id = %$trace.span_id(),
             parent_span_id = $parent,
+            $($fields)*
+        )
+    };
+}
+
+/// What is asked of an entity.
+macro_rules! entity_span {
+    ($kind:literal, $entity:expr, $operation:expr, $trace:expr, $parent:expr, $($fields:tt)*) => {
+        span!(
+            "entity", $kind, "entity",
+            format_smolstr!("entity:{}:{}", $entity.name(), $operation.operation), $trace, $parent,
+            durabletask.task.name = $entity.name(),
+            durabletask.task.operation = %$operation.operation,
+            durabletask.task.scheduled_time = $operation.scheduled_time.map(field::display),
+            durabletask.event.target_instance_id = %$entity,
             $($fields)*
         )
     };
@@ -97,6 +114,16 @@ pub(crate) fn raising(name: &str, target: &str) -> (Span, Option<Box<TraceContex
     (span, Some(Box::new(trace)))
 }
 
+/// A client signals an entity.
+pub(crate) fn signaling(entity: &EntityId, operation: &EntityOperation) -> (Span, Option<Box<TraceContext>>) {
+    if !wanted() {
+        return (Span::none(), None);
+    }
+    let trace = fresh(None);
+    let span = entity_span!("producer", entity, operation, trace, field::Empty,);
+    (span, Some(Box::new(trace)))
+}
+
 /// An activity runs.
 pub(crate) fn running(task: &ActivityTask) -> Span {
     let Some(caller) = task.options.as_deref().and_then(|options| options.trace.as_ref()) else {
@@ -118,6 +145,8 @@ pub(crate) fn running(task: &ActivityTask) -> Span {
 pub(crate) struct Trail {
     execution: Option<(ExecutionStarted, Timestamp, TraceContext)>,
     open: HashMap<i32, (HistoryEvent, Timestamp)>,
+    /// Calls of entities, by their request ids.
+    calls: HashMap<SmolStr, (Box<EntityOperation>, Timestamp)>,
 }
 
 impl Trail {
@@ -143,6 +172,7 @@ impl Trail {
         match &event.kind {
             EventKind::ExecutionStarted(started) => {
                 self.open.clear();
+                self.calls.clear();
                 self.execution = started.trace.as_deref().map(|trace| {
                     let own = trace.child(started.execution, "orchestration", 0);
                     (
@@ -159,8 +189,32 @@ impl Trail {
             {
                 self.open.insert(event.event_id, (event.clone(), event.timestamp));
             }
+            EventKind::EntityOperationCalled(operation) if operation.trace.is_some() => {
+                self.calls.insert(operation.request_id.clone(), (operation.clone(), event.timestamp));
+            }
             _ => {}
         }
+    }
+
+    /// An entity has answered.
+    fn answered(
+        &mut self,
+        instance: &InstanceId,
+        request: &SmolStr,
+        failure: Option<&FailureDetails>,
+        now: Timestamp,
+    ) {
+        let Some((_, _, own)) = &self.execution else { return };
+        let Some((operation, since)) = self.calls.remove(request) else { return };
+        let (Some(target), Some(trace)) = (&operation.target, operation.trace.as_deref()) else { return };
+        let _done = entity_span!(
+            "client", target, operation, trace, own.span_id(),
+            durabletask.task.instance_id = %instance,
+            durabletask.task.status = if failure.is_some() { "Failed" } else { "Completed" },
+            durabletask.entity.error_message = failure.map(field::display),
+            start = %since,
+            end = %now
+        );
     }
 
     fn emit(&mut self, instance: &InstanceId, event: &HistoryEvent) {
@@ -195,6 +249,22 @@ impl Trail {
                     durabletask.event.target_instance_id = %target
                 );
                 return;
+            }
+            EventKind::EntityOperationSignaled(operation) => {
+                let (Some(target), Some(trace)) = (&operation.target, operation.trace.as_deref()) else {
+                    return;
+                };
+                let _sent = entity_span!(
+                    "producer", target, operation, trace, own.span_id(),
+                    durabletask.task.instance_id = %instance
+                );
+                return;
+            }
+            EventKind::EntityOperationCompleted { request_id, .. } => {
+                return self.answered(instance, request_id, None, event.timestamp);
+            }
+            EventKind::EntityOperationFailed { request_id, failure } => {
+                return self.answered(instance, request_id, Some(failure), event.timestamp);
             }
             EventKind::TaskCompleted { task_scheduled_id: id, .. }
             | EventKind::SubOrchestrationInstanceCompleted { task_scheduled_id: id, .. }

@@ -35,7 +35,16 @@ enum OperationKind {
 /// The items that stand beside the `impl`.
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let mut given = Arguments::default();
-    syn::meta::parser(|meta| given.read(&meta)).parse2(arguments)?;
+    let mut blocking = false;
+    syn::meta::parser(|meta| match meta.path.is_ident("blocking") {
+        true if blocking => Err(meta.error("given twice")),
+        true => {
+            blocking = true;
+            Ok(())
+        }
+        false => given.read(&meta),
+    })
+    .parse2(arguments)?;
     if let Some(version) = &given.version {
         return Err(Error::new(version.span(), "entities have no version"));
     }
@@ -59,7 +68,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
         let problem = "an entity has at least one operation: a method that takes `&self` or `&mut self`";
         return Err(Error::new(methods.self_ty.span(), problem));
     }
-    Ok(generate(&given, &methods, &state, &operations))
+    Ok(generate(&given, blocking, &methods, &state, &operations))
 }
 
 fn check_impl(methods: &ItemImpl) -> syn::Result<Ident> {
@@ -155,7 +164,13 @@ fn is_result(ty: &Type) -> bool {
     last_segment(ty).is_some_and(|ident| ident == "Result")
 }
 
-fn generate(given: &Arguments, methods: &ItemImpl, state: &Ident, operations: &[Operation]) -> TokenStream {
+fn generate(
+    given: &Arguments,
+    blocking: bool,
+    methods: &ItemImpl,
+    state: &Ident,
+    operations: &[Operation],
+) -> TokenStream {
     let here = Span::call_site().located_at(state.span());
     let facade: Path = given.facade.clone().unwrap_or_else(|| syn::parse_quote_spanned!(here=> ::steadfast));
     let private = quote_spanned!(here=> #facade::__private);
@@ -164,6 +179,7 @@ fn generate(given: &Arguments, methods: &ItemImpl, state: &Ident, operations: &[
         .clone()
         .unwrap_or_else(|| LitStr::new(&state.unraw().to_string().to_lowercase(), state.span()));
     let reference = format_ident!("{}Entity", state.unraw(), span = here);
+    let blocking = blocking.then(|| quote!(.blocking()));
     let registered = operations.iter().map(|operation| registration(operation, state, &private));
     let asked = operations.iter().map(|operation| question(operation, &private));
     let reference_docs = format!(" One entity `{}` by its key: what can be asked of it.", name.value());
@@ -195,6 +211,7 @@ fn generate(given: &Arguments, methods: &ItemImpl, state: &Ident, operations: &[
             #visibility fn entity() -> #private::EntityDefinition<#state> {
                 #private::entity::<#state>(#name)
                     #(#registered)*
+                    #blocking
             }
         }
 
@@ -272,7 +289,7 @@ fn question(operation: &Operation, private: &TokenStream) -> TokenStream {
     quote! {
         #(#docs)*
         pub fn #ident(&self, #(#names: #inputs),*) -> #private::EntityCall<#output> {
-            #private::EntityCall::new(self, #name, &#pattern)
+            #private::EntityCall::new(self, #name, #pattern)
         }
     }
 }

@@ -184,6 +184,7 @@ pub fn orchestration(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Arguments
 /// - `name = "..."`: the name of the kind of entity. The type's name in lower case when absent.
+/// - `blocking`: its methods may block their thread, and are run where that harms nobody else.
 /// - `crate = "..."`: the path of the `steadfast` crate, if it goes by another name.
 #[proc_macro_attribute]
 pub fn entity(arguments: TokenStream, item: TokenStream) -> TokenStream {

@@ -125,3 +125,30 @@ fn registered_code_takes_and_gives_json() {
     assert_eq!(run("tick", "null").unwrap().as_str(), "null");
     assert!(run("shop.reserve", "7").unwrap_err().non_retriable);
 }
+
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Archive;
+
+#[entity(blocking)]
+impl Archive {
+    fn read(&self) {}
+}
+
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Counter;
+
+#[entity(name = "Tally")]
+impl Counter {
+    fn read(&self) {}
+}
+
+#[test]
+fn entities_say_whether_they_may_block() {
+    let mut registry = Registry::default();
+    Archive::entity().register(&mut registry).unwrap();
+    Counter::entity().register(&mut registry).unwrap();
+    for (name, blocking) in [("archive", true), ("tally", false)] {
+        assert!(registry.find_entity(name).is_some());
+        assert_eq!(registry.is_entity_blocking(name), blocking, "{name}");
+    }
+}

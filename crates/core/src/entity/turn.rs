@@ -72,6 +72,7 @@ impl EntitySession {
             max_payload_bytes: self.max_payload_bytes,
             fresh_ids: self.fresh_ids.clone(),
             properties: Properties::default(),
+            converter: self.registry.converter().clone(),
         });
         PendingEntityTurn {
             registry: self.registry.clone(),
@@ -98,6 +99,8 @@ fn requested_operation(message: &TaskMessage) -> Option<BatchOperation> {
         request_id: operation.request_id.clone(),
         caller: operation.caller.clone(),
         is_signal,
+        scheduled_time: operation.scheduled_time,
+        trace: operation.trace.clone(),
     })
 }
 
@@ -105,6 +108,11 @@ impl PendingEntityTurn {
     /// The messages that the turn consumes, for a turn that does not end at once.
     pub fn messages(&self) -> &[TaskMessage] {
         &self.messages
+    }
+
+    /// Whether the code that is to be run may block its thread.
+    pub fn may_block(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| self.registry.is_entity_blocking(batch.entity.name()))
     }
 }
 
@@ -127,6 +135,8 @@ impl PendingEntityTurn {
     fn step(&mut self, task: &mut Context<'_>) -> Poll<Turn> {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if let Some(batch) = self.batch.take() {
+                let (entity, operations) = (&self.entity, batch.operations.len());
+                log_event!(EntityBatchExecuting, instance = %entity, operations);
                 self.code = Some(self.registry.start_entity(batch));
             }
             self.code.as_mut().map(|code| code.as_mut().poll(task))
@@ -154,6 +164,8 @@ impl PendingEntityTurn {
                 }
                 Err(panic) => (Vec::new(), Vec::new(), panic),
             };
+            let (entity, failures) = (&self.entity, results.iter().filter(|result| result.is_err()).count());
+            log_event!(EntityBatchExecuted, instance = %entity, operations = results.len(), failures);
             let mut results = results.into_iter();
             for message in messages {
                 self.answer(message, || results.next().unwrap_or_else(|| Err(missing.clone())), &mut turn);
@@ -169,8 +181,9 @@ impl PendingEntityTurn {
                     self.lock((**request).clone(), &unlocked, &mut state, &mut turn);
                 }
                 EventKind::EntityUnlockSent(unlock) => {
-                    if state.lock.as_ref().is_some_and(|lock| lock.is_freed_by(unlock)) {
-                        state.lock = None;
+                    if let Some(lock) = state.lock.take_if(|lock| lock.is_freed_by(unlock)) {
+                        let (owner, section) = (&lock.owner.instance, &lock.critical_section);
+                        log_event!(EntityLockReleased, instance = %self.entity, %owner, %section);
                     }
                     self.pass_on(unlock, &mut turn);
                 }
@@ -235,6 +248,8 @@ impl PendingEntityTurn {
                 self.message(&lock.owner.instance, Some(lock.owner.execution), granted)
             }
         });
+        let (owner, section) = (&lock.owner.instance, &lock.critical_section);
+        log_event!(EntityLockAcquired, instance = %self.entity, %owner, %section);
         state.lock = Some(lock);
     }
 
@@ -257,11 +272,12 @@ impl PendingEntityTurn {
                 let kind = EventKind::EntityOperationSignaled(operation);
                 self.message(target.instance_id(), None, kind)
             }
-            EntityAction::Start { instance, name, version, input, tags, scheduled_start } => {
+            EntityAction::Start { instance, name, version, input, tags, scheduled_start, trace } => {
                 let execution = (self.fresh_ids)();
                 let started = ExecutionStarted {
                     tags,
                     scheduled_start,
+                    trace,
                     ..ExecutionStarted::new(name, version, input, execution)
                 };
                 let kind = EventKind::ExecutionStarted(Box::new(started));

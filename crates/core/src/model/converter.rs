@@ -24,8 +24,8 @@ impl ConvertError {
 pub type ReadValue<'a> =
     &'a mut dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error>;
 
-/// Turns values into payloads and back, for orchestrations and activities, and for clients that talk to them. Values of
-/// entities stay JSON, also what an entity starts an orchestration with. A payload is a text: a binary format has to be written as one, in Base64 for example. It must be deterministic for orchestrations to
+/// Turns values into payloads and back, for orchestrations, activities and entities, and for clients that talk to them. A
+/// payload is a text: a binary format has to be written as one, in Base64 for example. It must be deterministic for orchestrations to
 /// be, and stay able to read what it wrote before.
 ///
 /// ```

@@ -1,6 +1,6 @@
 //! The registry: which code runs under which name and version.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -58,6 +58,8 @@ pub struct Registry {
     versions: VersionOptions,
     entities: HashMap<SmolStr, EntityFn, FixedState>,
     other_entities: Option<EntityFn>,
+    /// Entities that may block their thread.
+    blocking: HashSet<SmolStr, FixedState>,
     nondeterminism: OnNonDeterminism,
     pub(super) converter: Converter,
     pub(crate) middleware: Middleware,
@@ -121,6 +123,16 @@ impl Registry {
         }
         self.entities.insert(name, code);
         Ok(())
+    }
+
+    /// Says that the code of an entity may block its thread, so that it is run where that harms nobody.
+    pub fn set_entity_blocking(&mut self, name: SmolStr) {
+        self.blocking.insert(name);
+    }
+
+    /// Whether the code of an entity, whose name is in lower case, may block its thread.
+    pub fn is_entity_blocking(&self, name: &str) -> bool {
+        !self.blocking.is_empty() && self.blocking.contains(name)
     }
 
     /// The code that runs the entities of that name, which is in lower case.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
-use steadfast_core::entity::{EntityLock, EntityUnlock};
+use steadfast_core::entity::{EntityLock, EntityOperation, EntityUnlock};
 use steadfast_core::model::{EntityCall, IntoEntityId};
 use steadfast_core::partition::Accepted;
 use steadfast_core::turn::unlocks;
@@ -13,11 +13,13 @@ use steadfast_core::{
     EntityId, EventKind, IdReuse, InstanceFilter, InstanceId, InstanceKind, InstanceState, Payload,
     TaskMessage, TimeRange, Timestamp,
 };
+use tracing::Instrument;
 
 use super::Client;
 use super::query::{PAGE_BYTES_DEFAULT, Slice, Wanted};
 use crate::error::ClientError;
 use crate::partition::{Call, Wait, WaitFor};
+use crate::trace;
 
 const DEFAULT_PAGE_SIZE: usize = 100;
 
@@ -120,9 +122,19 @@ impl Client {
 
     async fn signal<O>(&self, call: EntityCall<O>, at: Option<Timestamp>) -> Result<(), ClientError> {
         let max = self.shared.options.payload_bytes_max;
-        let (entity, operation) =
-            call.into_signal(at, max).map_err(|failure| ClientError::Entity(Box::new(failure)))?;
-        self.tell(&entity, EventKind::EntityOperationSignaled(Box::new(operation))).await
+        let signal = call.into_signal(at, self.converter(), max);
+        let (entity, operation) = signal.map_err(|failure| ClientError::Entity(Box::new(failure)))?;
+        self.send_signal(&entity, operation).await
+    }
+
+    pub(super) async fn send_signal(
+        &self,
+        entity: &EntityId,
+        mut operation: EntityOperation,
+    ) -> Result<(), ClientError> {
+        let (span, trace) = trace::signaling(entity, &operation);
+        operation.trace = trace;
+        self.tell(entity, EventKind::EntityOperationSignaled(Box::new(operation))).instrument(span).await
     }
 
     pub(super) async fn tell(&self, entity: &EntityId, kind: EventKind) -> Result<(), ClientError> {
@@ -141,7 +153,7 @@ impl Client {
         entity: impl IntoEntityId,
     ) -> Result<Option<S>, ClientError> {
         let state = self.entity(entity).await?.and_then(|known| known.state);
-        let decoded = state.map(|state| state.decode()).transpose();
+        let decoded = state.map(|state| self.converter().decode(&state)).transpose();
         decoded.map_err(|error| ClientError::InvalidPayload(Box::new(error)))
     }
 

@@ -107,7 +107,7 @@ impl RawClient<'_> {
             caller: None,
             trace: None,
         };
-        self.client.tell(entity, EventKind::EntityOperationSignaled(Box::new(operation))).await
+        self.client.send_signal(entity, operation).await
     }
 
     /// Waits until the instance's first turn is done, like [`Client::wait_for_start`], but also for an instance that does

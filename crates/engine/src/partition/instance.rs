@@ -338,6 +338,9 @@ impl InstanceActor {
 
     /// Polls the turn once, here. Most entities wait for nothing real, and their turns end at once like any.
     fn run_entity(&self, mut turn: Pin<Box<PendingEntityTurn>>) -> Ended {
+        if turn.may_block() {
+            return Ended::NotYet(turn);
+        }
         // Sockets and timers of the entity's code belong to the program's runtime, not to this thread's.
         let _entered = self.runtime.enter();
         match turn.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
@@ -346,7 +349,8 @@ impl InstanceActor {
         }
     }
 
-    /// A turn that waits for something real goes on among the activities, and reports from there.
+    /// A turn that waits for something real goes on among the activities, and one that may block where that harms nobody.
+    /// They report from there.
     fn go_on_outside(&self, turn: Pin<Box<PendingEntityTurn>>) {
         let (instance, partition) = (self.instance.clone(), self.partition.clone());
         // Before anything can report the end.
@@ -359,14 +363,21 @@ impl InstanceActor {
                 None => std::future::pending().await,
             }
         };
-        self.runtime.spawn(async move {
+        let may_block = turn.may_block();
+        let running = async move {
             // An entity has one turn at a time, so this is bounded by the number of entities.
             let outcome = tokio::select! {
                 ended = turn => ended.into(),
                 () = given_up => TurnOutcome::GivenUp,
             };
             partition.do_send(TurnDone { instance, outcome });
-        });
+        };
+        if may_block {
+            let runtime = self.runtime.clone();
+            self.runtime.spawn_blocking(move || runtime.block_on(running));
+        } else {
+            self.runtime.spawn(running);
+        }
     }
 }
 

@@ -143,6 +143,7 @@ fn entity_action(action: wire::OperationAction) -> Result<EntityAction, WireErro
                 input: payload(start.input),
                 tags: Default::default(),
                 scheduled_start: due(start.scheduled_time)?,
+                trace: None,
             }
         }
     })

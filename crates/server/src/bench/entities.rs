@@ -27,7 +27,7 @@ fn counter(key: impl std::fmt::Display) -> Result<EntityId> {
 }
 
 fn add(entity: &EntityId) -> EntityCall<i64> {
-    EntityCall::new(entity, "add", &1)
+    EntityCall::new(entity, "add", 1)
 }
 
 pub(super) fn register(builder: HubBuilder) -> HubBuilder {

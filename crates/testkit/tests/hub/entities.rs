@@ -27,7 +27,7 @@ pub(crate) fn register(hub: &mut Simulation) {
             })
             .operation("insert_and_fail", |set: &mut BTreeSet<u64>, ctx: &EntityContext, n: u64| {
                 set.insert(n);
-                ctx.signal(EntityCall::<()>::new(ctx.id(), "insert", &n))?;
+                ctx.signal(EntityCall::<()>::new(ctx.id(), "insert", n))?;
                 if n.is_multiple_of(2) {
                     panic!("even numbers are too much");
                 }
@@ -48,9 +48,9 @@ pub(crate) fn register(hub: &mut Simulation) {
                 if set.insert(n) {
                     if n > 0 {
                         let next = EntityId::new("set", format!("spread-{}", n - 1))?;
-                        ctx.signal(EntityCall::<()>::new(&next, "spread", &(n - 1)))?;
+                        ctx.signal(EntityCall::<()>::new(&next, "spread", n - 1))?;
                         let later = ctx.now().after(Duration::from_secs(n));
-                        ctx.signal_at(EntityCall::<()>::new(&next, "insert", &(n + 100)), later)?;
+                        ctx.signal_at(EntityCall::<()>::new(&next, "insert", n + 100), later)?;
                     }
                     let id = Some(format!("started-{n}"));
                     let options = EntityStartOptions { instance_id: id, ..EntityStartOptions::default() };
@@ -98,7 +98,7 @@ fn account(key: &str) -> EntityId {
 }
 
 fn ask<O>(key: &str, operation: &'static str, amount: i64) -> EntityCall<O> {
-    EntityCall::new(account(key), operation, &amount)
+    EntityCall::new(account(key), operation, amount)
 }
 
 /// Puts 1 into each of the accounts, a number of times, by call and by signal.
@@ -118,7 +118,7 @@ async fn save(ctx: OrchestrationContext, (keys, times): (Vec<String>, u64)) -> R
 /// Takes from one account and puts into another, in a critical section in which nobody else changes either.
 async fn transfer(ctx: OrchestrationContext, (from, to, amount): (String, String, i64)) -> Result<()> {
     let section = ctx.lock_entities([account(&from), account(&to)]).await?;
-    let read = |key: &str| ctx.call_entity(EntityCall::<i64>::new(account(key), "balance", &()));
+    let read = |key: &str| ctx.call_entity(EntityCall::<i64>::new(account(key), "balance", ()));
     let (before, other) = (read(&from).await?, read(&to).await?);
     ctx.call(double(), 1).await?;
     ctx.call_entity(ask::<i64>(&from, "deposit", -amount)).await?;

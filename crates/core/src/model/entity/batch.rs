@@ -7,9 +7,10 @@ use smol_str::SmolStr;
 
 use super::middleware::EntityBatchFuture;
 use crate::entity::{EntityCaller, EntityId, EntityOperation};
-use crate::event::Tags;
+use crate::event::{Tags, TraceContext};
 use crate::failure::FailureDetails;
 use crate::ids::{ExecutionId, InstanceId};
+use crate::model::converter::Converter;
 use crate::model::middleware::Properties;
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -40,6 +41,8 @@ pub struct EntityBatch {
     pub fresh_ids: FreshIds,
     /// What middleware put in.
     pub properties: Properties,
+    /// How values become payloads in this hub.
+    pub converter: Converter,
 }
 
 /// One operation of a batch.
@@ -55,6 +58,10 @@ pub struct BatchOperation {
     pub caller: Option<EntityCaller>,
     /// Nobody waits for the result.
     pub is_signal: bool,
+    /// When it was to be delivered, if that was said.
+    pub scheduled_time: Option<Timestamp>,
+    /// The trace that it belongs to.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// What came of a batch. An operation that failed has left no trace in the state or among the actions.
@@ -92,5 +99,7 @@ pub enum EntityAction {
         tags: Tags,
         /// Not to begin before this moment.
         scheduled_start: Option<Timestamp>,
+        /// The trace that it belongs to.
+        trace: Option<Box<TraceContext>>,
     },
 }

@@ -1,5 +1,6 @@
 //! What is asked of an entity, before it is known how: as a call or as a signal.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use smol_str::SmolStr;
 use crate::entity::{EntityId, EntityOperation};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InvalidInstanceId;
+use crate::model::converter::Converter;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -34,50 +36,32 @@ impl<T: IntoEntityId> IntoEntityId for &T {
 
 /// An operation of an entity with its input, whose result is an `O`. What `#[entity]` makes of
 /// `Counter::at("a").add(5)`, or one made by hand. It does nothing by itself: orchestrations call it or signal it,
-/// clients and entities signal it.
+/// clients and entities signal it. Then the data converter of their hub makes a payload of the input.
 ///
 /// ```
 /// use steadfast_core::entity::EntityId;
 /// use steadfast_core::model::EntityCall;
 /// let counter = EntityId::new("counter", "a").unwrap();
-/// let add = EntityCall::<i64>::new(&counter, "add", &5);
+/// let add = EntityCall::<i64>::new(&counter, "add", 5);
 /// ```
-#[derive(Debug, Clone)]
 #[must_use = "an operation does nothing until it is called or signaled"]
 pub struct EntityCall<O = ()> {
-    operation: Result<(EntityId, EntityOperation), FailureDetails>,
+    entity: Result<EntityId, InvalidInstanceId>,
     name: SmolStr,
+    /// As it is, because what it becomes is the hub's to say.
+    input: Box<dyn erased_serde::Serialize + Send>,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O> EntityCall<O> {
     /// An operation by its name. What cannot be used is reported when the operation is called or signaled.
-    pub fn new<I: Serialize + ?Sized>(
+    pub fn new<I: Serialize + Send + 'static>(
         entity: impl IntoEntityId,
         operation: impl Into<SmolStr>,
-        input: &I,
+        input: I,
     ) -> Self {
-        let name = operation.into();
-        let described = || {
-            let entity = entity.entity_id().map_err(|error| {
-                FailureDetails::new(kinds::INVALID_ENTITY_ID, error.to_string()).non_retriable()
-            })?;
-            let input = Payload::encode(input).map_err(|error| {
-                let problem = format!("the input has no JSON form: {error}");
-                FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable()
-            })?;
-            let operation = EntityOperation {
-                request_id: SmolStr::default(),
-                operation: name.clone(),
-                input,
-                scheduled_time: None,
-                target: None,
-                caller: None,
-                trace: None,
-            };
-            Ok((entity, operation))
-        };
-        Self { operation: described(), name, output: PhantomData }
+        let (entity, name) = (entity.entity_id(), operation.into());
+        Self { entity, name, input: Box::new(input), output: PhantomData }
     }
 
     /// The operation's name.
@@ -92,12 +76,47 @@ impl<O> EntityCall<O> {
     pub fn into_signal(
         self,
         at: Option<Timestamp>,
+        converter: &Converter,
         max_payload_bytes: usize,
     ) -> Result<(EntityId, EntityOperation), FailureDetails> {
-        let (entity, operation) = self.operation?;
-        check_size(&operation.input, max_payload_bytes, "input")?;
-        Ok((entity, EntityOperation { scheduled_time: at, ..operation }))
+        let entity = self.entity.map_err(|error| {
+            FailureDetails::new(kinds::INVALID_ENTITY_ID, error.to_string()).non_retriable()
+        })?;
+        let input = encode_input(&*self.input, converter, max_payload_bytes)?;
+        let operation = EntityOperation {
+            request_id: SmolStr::default(),
+            operation: self.name,
+            input,
+            scheduled_time: at,
+            target: None,
+            caller: None,
+            trace: None,
+        };
+        Ok((entity, operation))
     }
+}
+
+impl<O> fmt::Debug for EntityCall<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EntityCall")
+            .field("entity", &self.entity)
+            .field("operation", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The payload of an input, if it is not too large.
+pub(super) fn encode_input<I: Serialize + ?Sized>(
+    input: &I,
+    converter: &Converter,
+    max_payload_bytes: usize,
+) -> Result<Payload, FailureDetails> {
+    let input = converter.encode(input).map_err(|error| {
+        let problem = format!("the input has no form as a payload: {error}");
+        FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable()
+    })?;
+    check_size(&input, max_payload_bytes, "input")?;
+    Ok(input)
 }
 
 /// Refuses a payload that is larger than the hub allows.

@@ -5,15 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use smol_str::{SmolStr, format_smolstr};
 
 use super::batch::{BatchOperation, EntityAction, FreshIds};
-use super::call::{EntityCall, check_size};
-use crate::entity::{EntityCaller, EntityId};
+use super::call::{EntityCall, encode_input};
+use crate::entity::{EntityCaller, EntityId, EntityOperation};
 use crate::error::{Error, Result};
-use crate::event::Tags;
-use crate::failure::{FailureDetails, kinds};
+use crate::event::{Tags, TraceContext};
 use crate::ids::InstanceId;
+use crate::model::converter::Converter;
 use crate::model::handle::OrchestrationHandle;
 use crate::model::middleware::Properties;
-use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// What an operation of an entity is given: who it is, who asked, and ways to ask others for something. What it asks for
@@ -25,6 +24,7 @@ pub struct EntityContext {
     max_payload_bytes: usize,
     fresh_ids: Fresh,
     properties: Properties,
+    converter: Converter,
     current: Mutex<Current>,
 }
 
@@ -42,6 +42,8 @@ struct Current {
     operation: SmolStr,
     caller: Option<EntityCaller>,
     is_signal: bool,
+    /// The span of this operation.
+    trace: Option<TraceContext>,
     actions: Vec<EntityAction>,
     deleted: bool,
 }
@@ -65,9 +67,14 @@ impl EntityContext {
         max_payload_bytes: usize,
         fresh_ids: FreshIds,
         properties: Properties,
+        converter: Converter,
     ) -> Self {
         let (fresh_ids, current) = (Fresh(fresh_ids), Mutex::default());
-        Self { entity, now, max_payload_bytes, fresh_ids, properties, current }
+        Self { entity, now, max_payload_bytes, fresh_ids, properties, converter, current }
+    }
+
+    pub(super) fn converter(&self) -> &Converter {
+        &self.converter
     }
 
     pub(super) fn begin(&mut self, operation: &BatchOperation) {
@@ -75,14 +82,14 @@ impl EntityContext {
         current.operation = operation.operation.clone();
         current.caller = operation.caller.clone();
         current.is_signal = operation.is_signal;
+        current.trace = operation.trace.as_ref().map(|trace| trace.of_operation());
         current.deleted = false;
         current.actions.clear();
     }
 
-    /// Ends a successful operation: what it asked for, and whether it deleted the state.
-    pub(super) fn end(&mut self) -> (std::vec::Drain<'_, EntityAction>, bool) {
-        let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
-        (current.actions.drain(..), current.deleted)
+    /// Ends a successful operation: what it asked for.
+    pub(super) fn end(&mut self) -> Vec<EntityAction> {
+        std::mem::take(&mut self.current.get_mut().unwrap_or_else(PoisonError::into_inner).actions)
     }
 
     pub(super) fn has_deleted(&mut self) -> bool {
@@ -118,6 +125,11 @@ impl EntityContext {
         self.with(|current| current.is_signal)
     }
 
+    /// The trace context of this operation: what it causes elsewhere belongs below it. None when it is not traced.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        self.with(|current| current.trace.clone())
+    }
+
     /// What middleware put in for this batch, by its type.
     pub fn property<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.properties.get()
@@ -140,8 +152,11 @@ impl EntityContext {
     }
 
     fn signal_when<O>(&self, call: EntityCall<O>, at: Option<Timestamp>) -> Result<()> {
-        let (target, operation) = call.into_signal(at, self.max_payload_bytes).map_err(Error::from)?;
-        self.push(EntityAction::Signal { target, operation: Box::new(operation) });
+        let (target, operation) =
+            call.into_signal(at, &self.converter, self.max_payload_bytes).map_err(Error::from)?;
+        let trace = self.next_trace();
+        let operation = Box::new(EntityOperation { trace, ..operation });
+        self.push(EntityAction::Signal { target, operation });
         Ok(())
     }
 
@@ -163,12 +178,7 @@ impl EntityContext {
         input: H::Input,
         options: EntityStartOptions,
     ) -> Result<InstanceId> {
-        let input = Payload::encode(&input).map_err(|error| {
-            let problem = format!("the input has no JSON form: {error}");
-            FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable()
-        });
-        let input = input.map_err(Error::from)?;
-        check_size(&input, self.max_payload_bytes, "input").map_err(Error::from)?;
+        let input = encode_input(&input, &self.converter, self.max_payload_bytes).map_err(Error::from)?;
         let instance = match options.instance_id {
             Some(id) => InstanceId::parse(id)?,
             None => InstanceId::from_trusted(format_smolstr!("{}", (self.fresh_ids.0)())),
@@ -180,6 +190,7 @@ impl EntityContext {
             input,
             tags: options.tags,
             scheduled_start: options.scheduled_start,
+            trace: self.next_trace(),
         });
         Ok(instance)
     }
@@ -188,6 +199,14 @@ impl EntityContext {
     /// default; if there is none, the entity is gone.
     pub fn delete_state(&self) {
         self.with(|current| current.deleted = true);
+    }
+
+    /// The context of the next thing that is asked of others.
+    fn next_trace(&self) -> Option<Box<TraceContext>> {
+        self.with(|current| {
+            let ordinal = i32::try_from(current.actions.len()).unwrap_or(i32::MAX);
+            current.trace.as_ref().map(|trace| Box::new(trace.below("action", ordinal)))
+        })
     }
 
     fn push(&self, action: EntityAction) {

@@ -11,11 +11,13 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
+use tracing::Instrument;
 
 use super::super::converter::Converter;
 use super::batch::{BatchOperation, EntityBatch, EntityBatchResult};
 use super::call::check_size;
 use super::context::EntityContext;
+use super::spans;
 use crate::error::Error;
 use crate::failure::{FailureDetails, kinds};
 use crate::model::registry::{
@@ -46,11 +48,8 @@ pub struct EntityDefinition<S> {
     operations: HashMap<SmolStr, Operation<S>, FixedState>,
     /// Operations that were given twice.
     duplicate: Option<SmolStr>,
+    blocking: bool,
 }
-
-/// Operations of entities are called by clients, orchestrations and entities that name them with values, far from any hub:
-/// so their values are JSON, whatever a hub's converter.
-const JSON: Converter = Converter::JSON;
 
 /// Makes an entity of a name and the type of its state. Names of entities and operations are compared without regard to
 /// case. An entity that is asked for something and does not exist begins with the state's default; it exists from the
@@ -74,7 +73,12 @@ where
     S: Serialize + DeserializeOwned + Default + Send + 'static,
 {
     let name: SmolStr = name.into();
-    EntityDefinition { name: name.to_lowercase().into(), operations: HashMap::default(), duplicate: None }
+    EntityDefinition {
+        name: name.to_lowercase().into(),
+        operations: HashMap::default(),
+        duplicate: None,
+        blocking: false,
+    }
 }
 
 impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinition<S> {
@@ -89,7 +93,8 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
         self.with(
             name.into(),
             Operation::Write(Box::new(move |state, context, input| {
-                encode_outcome(&JSON, code(state, context, decode_input::<I>(&JSON, input)?))
+                let input = decode_input::<I>(context.converter(), input)?;
+                encode_outcome(context.converter(), code(state, context, input))
             })),
         )
     }
@@ -105,7 +110,8 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
         self.with(
             name.into(),
             Operation::Read(Box::new(move |state, context, input| {
-                encode_outcome(&JSON, code(state, context, decode_input::<I>(&JSON, input)?))
+                let input = decode_input::<I>(context.converter(), input)?;
+                encode_outcome(context.converter(), code(state, context, input))
             })),
         )
     }
@@ -124,14 +130,23 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
     {
         self.with(
             name.into(),
-            Operation::Wait(Box::new(move |state, context, input| match decode_input::<I>(&JSON, input) {
-                Ok(input) => {
-                    let running = code(state, context, input);
-                    Box::pin(running.map(|outcome| encode_outcome(&JSON, outcome)))
+            Operation::Wait(Box::new(move |state, context, input| {
+                match decode_input::<I>(context.converter(), input) {
+                    Ok(input) => {
+                        let running = code(state, context, input);
+                        Box::pin(running.map(|outcome| encode_outcome(context.converter(), outcome)))
+                    }
+                    Err(failure) => Box::pin(std::future::ready(Err(failure))),
                 }
-                Err(failure) => Box::pin(std::future::ready(Err(failure))),
             })),
         )
+    }
+
+    /// Says that operations may block their thread: read files, or calculate for long. They are then run on threads that
+    /// may be blocked, which costs each batch a change of threads and a write; otherwise a partition, with everything that
+    /// it owns, waits for them.
+    pub fn blocking(self) -> Self {
+        Self { blocking: true, ..self }
     }
 
     fn with(mut self, name: SmolStr, operation: Operation<S>) -> Self {
@@ -147,24 +162,32 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
     }
 
     async fn run(self: Arc<Self>, batch: EntityBatch) -> EntityBatchResult {
-        let EntityBatch { entity, state, operations, now, max_payload_bytes, fresh_ids, properties } = batch;
-        let mut context = EntityContext::new(entity, now, max_payload_bytes, fresh_ids, properties);
+        let EntityBatch { entity, state, operations, now, max_payload_bytes, .. } = batch;
+        let EntityBatch { fresh_ids, properties, converter, .. } = batch;
+        let mut context =
+            EntityContext::new(entity, now, max_payload_bytes, fresh_ids, properties, converter);
         let mut results = Vec::with_capacity(operations.len());
         let mut actions = Vec::new();
         let mut kept = Kept { state, live: None, max_payload_bytes };
         for operation in &operations {
             context.begin(operation);
-            let mut outcome = self.run_one(operation, &mut kept, &context).await;
-            if outcome.is_ok() {
-                outcome = outcome.and_then(|(output, changes)| {
-                    let deleted = context.has_deleted();
-                    kept.keep(changes, deleted).map(|()| (output, changes))
-                });
+            let span = spans::running(context.id(), operation);
+            let mut outcome = self.run_one(operation, &mut kept, &context).instrument(span.clone()).await;
+            if let Ok((_, changes)) = outcome
+                && let Err(failure) = kept.keep(changes, &mut context)
+            {
+                outcome = Err(failure);
             }
-            if outcome.is_ok() {
-                actions.extend(context.end().0);
-            } else {
-                kept.live = None;
+            match &outcome {
+                Ok(_) => {
+                    let asked_for = context.end();
+                    spans::asking(operation, &asked_for);
+                    actions.extend(asked_for);
+                }
+                Err(failure) => {
+                    spans::failed(&span, failure);
+                    kept.live = None;
+                }
             }
             results.push(outcome.map(|(output, _)| output));
         }
@@ -181,7 +204,8 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
         let Some(code) = self.find(&operation.operation) else {
             if operation.operation.eq_ignore_ascii_case(DELETE) {
                 context.delete_state();
-                return Ok((Payload::null(), false));
+                let nothing = encode_outcome(context.converter(), Ok::<_, Error>(()))?;
+                return Ok((nothing, false));
             }
             return Err(self.not_found(operation));
         };
@@ -190,7 +214,7 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> EntityDefinitio
             catch_unwind(AssertUnwindSafe(run))
                 .unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic)))
         };
-        let state = kept.live()?;
+        let state = kept.live(context.converter())?;
         let (outcome, changes) = match code {
             Operation::Read(code) => (guarded(&mut || code(state, context, &operation.input)), false),
             Operation::Write(code) => (guarded(&mut || code(state, context, &operation.input)), true),
@@ -226,11 +250,11 @@ struct Kept<S> {
 }
 
 impl<S: Serialize + DeserializeOwned + Default> Kept<S> {
-    fn live(&mut self) -> Result<&mut S, FailureDetails> {
+    fn live(&mut self, converter: &Converter) -> Result<&mut S, FailureDetails> {
         if self.live.is_none() {
             let fresh = catch_unwind(AssertUnwindSafe(|| match &self.state {
                 None => Ok(S::default()),
-                Some(state) => state.decode::<S>().map_err(|error| {
+                Some(state) => converter.decode::<S>(state).map_err(|error| {
                     let expected = std::any::type_name::<S>();
                     let problem = format!("the entity's state is not a {expected}: {error}");
                     FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable()
@@ -243,11 +267,12 @@ impl<S: Serialize + DeserializeOwned + Default> Kept<S> {
     }
 
     /// An operation succeeded: what it left becomes the state, if there is a way to write it down.
-    fn keep(&mut self, changes: bool, deleted: bool) -> Result<(), FailureDetails> {
-        if deleted {
+    fn keep(&mut self, changes: bool, context: &mut EntityContext) -> Result<(), FailureDetails> {
+        if context.has_deleted() {
             (self.state, self.live) = (None, None);
         } else if changes && let Some(live) = &self.live {
-            let encoded = catch_unwind(AssertUnwindSafe(|| encode_outcome(&JSON, Ok::<_, Error>(live))));
+            let encoded =
+                catch_unwind(AssertUnwindSafe(|| encode_outcome(context.converter(), Ok::<_, Error>(live))));
             let state = encoded.unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic)))?;
             check_size(&state, self.max_payload_bytes, "entity's state")?;
             self.state = Some(state);
@@ -263,7 +288,12 @@ impl<S: Serialize + DeserializeOwned + Default + Send + 'static> Register for En
             return Err(DuplicateRegistration { what: "operation", name, version });
         }
         let name = self.name.clone();
+        let blocking = self.blocking;
         let definition = Arc::new(self);
-        registry.add_entity(name, Arc::new(move |batch| Box::pin(definition.clone().run(batch))))
+        registry.add_entity(name.clone(), Arc::new(move |batch| Box::pin(definition.clone().run(batch))))?;
+        if blocking {
+            registry.set_entity_blocking(name);
+        }
+        Ok(())
     }
 }

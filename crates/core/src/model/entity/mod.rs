@@ -7,6 +7,7 @@ mod definition;
 mod locks;
 mod middleware;
 mod orchestration;
+mod spans;
 
 pub use batch::{
     BatchFuture, BatchOperation, EntityAction, EntityBatch, EntityBatchResult, EntityFn, FreshIds,

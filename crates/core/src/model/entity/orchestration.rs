@@ -71,22 +71,24 @@ impl OrchestrationContext {
 
 impl ContextState {
     fn schedule_call<O>(&mut self, call: EntityCall<O>) -> Result<(i32, SmolStr), FailureDetails> {
-        let (target, mut operation) = call.into_signal(None, self.max_payload_bytes())?;
+        let (target, mut operation) = call.into_signal(None, &self.converter(), self.max_payload_bytes())?;
         let request = self.derived_id("entity");
         self.check_call_allowed(&target, &request)?;
         let name = format_smolstr!("{target}.{}", operation.operation);
         operation.request_id = request.clone();
         operation.target = Some(target);
+        operation.trace = self.next_trace("entity").map(Box::new);
         let id = self.open_task(OpenKind::EntityCall, ActionKind::CallEntity(Box::new(operation)));
         self.entities.get_or_insert_default().waiting.insert(request, id);
         Ok((id, name))
     }
 
     fn signal<O>(&mut self, call: EntityCall<O>, at: Option<Timestamp>) -> Result<(), Error> {
-        let (target, mut operation) = call.into_signal(at, self.max_payload_bytes())?;
+        let (target, mut operation) = call.into_signal(at, &self.converter(), self.max_payload_bytes())?;
         self.check_signal_allowed(&target)?;
         operation.request_id = self.derived_id("entity");
         operation.target = Some(target);
+        operation.trace = self.next_trace("entity").map(Box::new);
         self.push_action(ActionKind::SignalEntity(Box::new(operation)));
         Ok(())
     }
