@@ -373,12 +373,12 @@ pub use steadfast_core::model::{
 pub use steadfast_core::partition::Poison;
 pub use steadfast_core::turn::RewindRefusal;
 pub use steadfast_core::{
-    ActionKind, Completion, Error, EventKind, ExecutionId, ExecutionStarted, FailureDetails, HistoryEvent,
-    IdReuse, InstanceCounts, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState,
-    InvalidInstanceId, InvalidTags, OnExisting, OrchestrationStatus, OrchestratorAction, ParentInstance,
-    Payload, Result, SubOrchestrationCreated, Tags, TaskError, TaskKind, TimeRange, Timestamp, TraceContext,
-    VersionFailure, VersionMatch, VersionMismatch, VersionOptions, check_tags, compare_versions, failure,
-    history_json, log, scaling,
+    ActionKind, Completion, Error, EventAddress, EventKind, EventVersions, ExecutionId, ExecutionStarted,
+    FailureDetails, HistoryEvent, IdReuse, InstanceCounts, InstanceFacts, InstanceFilter, InstanceId,
+    InstanceKind, InstanceState, InvalidInstanceId, InvalidTags, OnExisting, OrchestrationStatus,
+    OrchestratorAction, ParentInstance, Payload, Result, SubOrchestrationCreated, Tags, TaskError, TaskKind,
+    TimeRange, Timestamp, TraceContext, VersionFailure, VersionMatch, VersionMismatch, VersionOptions,
+    check_tags, compare_versions, failure, history_json, log, scaling,
 };
 pub use steadfast_engine::{
     ActivityProgress, ActivityState, CleanedEntities, Client, ClientError, Clock, EntityCleaning,

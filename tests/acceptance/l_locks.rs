@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use steadfast::prelude::*;
-use steadfast::{Client, EntityCleaning, EntityMetadata, FailureDetails, failure::kinds};
+use steadfast::store::{MemoryStore, Store};
+use steadfast::{
+    CleanedEntities, Client, EntityCleaning, EntityMetadata, FailureDetails, HubBuilder, InstanceId,
+    InstanceState, failure::kinds,
+};
+use steadfast_store::{InstanceChange, InstanceWrite, Materialisation};
 
 use crate::support::{end_of, hub, soon, stop, until, with_and_without_sessions, with_id};
 
@@ -220,8 +225,80 @@ async fn cleaning_finds_nothing_to_do_where_everything_vanishes_and_is_freed_by_
     client.signal_entity(EntityCall::<()>::new(Account::at("gone"), "delete", ())).await.unwrap();
     holder(&client, "holder", &["a"]).await;
     let cleaned = client.clean_entity_storage(&EntityCleaning::default()).await.unwrap();
-    assert_eq!(cleaned, steadfast::CleanedEntities::default());
+    assert_eq!(cleaned, CleanedEntities::default());
     client.raise_event("holder", "end", "release").await.unwrap();
     until_unlocked(&client, "a").await;
+    stop(hub).await;
+}
+
+/// Changes what is stored of instances while no hub is open, as an accident would.
+fn damage(store: &MemoryStore, changes: Vec<(&str, InstanceChange)>) {
+    let partition = steadfast_core::PartitionId(0);
+    let upto = store.load_partition(partition).unwrap().upto;
+    let mut instances: Vec<_> = changes
+        .into_iter()
+        .map(|(id, change)| InstanceWrite { instance: InstanceId::from_trusted(id), reflects: upto, change })
+        .collect();
+    instances.sort_by(|left, right| left.instance.cmp(&right.instance));
+    store.materialise(partition, &Materialisation { upto, instances, rows: Vec::new() }).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleaning_frees_locks_whose_owners_are_gone_and_removes_what_is_left_of_empty_entities() {
+    let store = MemoryStore::new(1);
+    let start = || {
+        let store = store.clone();
+        let builder = HubBuilder::new(move |_| Ok(std::sync::Arc::new(store)));
+        builder.register(Account::entity()).register(hold).register(deposit).start()
+    };
+    let hub = start().await.unwrap();
+    for (id, key) in [("lost", "a"), ("replaced", "b"), ("alive", "c")] {
+        holder(&hub.client(), id, &[key]).await;
+    }
+    hub.client().signal_entity(Account::at("empty").deposit(1)).await.unwrap();
+    stop(hub).await;
+    let empty = "@bank.account@empty";
+    let nothing =
+        InstanceState::entity(InstanceId::from_trusted(empty), Default::default(), Timestamp::default());
+    let put = InstanceChange::Put {
+        state: nothing.encode().into(),
+        history: steadfast_store::HistoryChange::Replace(Vec::new().into()),
+        history_events: 0,
+        fresh: false,
+        ended: false,
+        facts: (&nothing).into(),
+    };
+    damage(
+        &store,
+        vec![("lost", InstanceChange::Delete), ("replaced", InstanceChange::Delete), (empty, put)],
+    );
+
+    let hub = start().await.unwrap();
+    let client = hub.client();
+    // Under the id of one of them there is somebody else now.
+    holder(&client, "replaced", &["d"]).await;
+    let waits = client.start(deposit, ("a".into(), 5)).await.unwrap();
+    let only = |remove_empty, release_orphaned_locks| EntityCleaning {
+        remove_empty,
+        release_orphaned_locks,
+        continuation: None,
+    };
+    let nothing = client.clean_entity_storage(&only(false, false)).await.unwrap();
+    assert_eq!(nothing, CleanedEntities::default());
+    assert_eq!(known(&client, "a").await.unwrap().locked_by.unwrap().as_str(), "lost");
+    let freed = client.clean_entity_storage(&only(false, true)).await.unwrap();
+    assert_eq!(freed, CleanedEntities { orphaned_locks_released: 2, ..CleanedEntities::default() });
+    assert_eq!(soon("the deposit", waits.result()).await.unwrap(), 5);
+    for (key, owner) in [("b", None), ("c", Some("alive")), ("d", Some("replaced"))] {
+        if owner.is_none() {
+            until_unlocked(&client, key).await;
+        }
+        let locked_by = known(&client, key).await.and_then(|known| known.locked_by);
+        assert_eq!(locked_by.as_ref().map(InstanceId::as_str), owner, "{key}");
+    }
+    let removed = client.clean_entity_storage(&only(true, false)).await.unwrap();
+    assert_eq!(removed, CleanedEntities { empty_removed: 1, ..CleanedEntities::default() });
+    let again = client.clean_entity_storage(&EntityCleaning::default()).await.unwrap();
+    assert_eq!(again, CleanedEntities::default());
     stop(hub).await;
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use steadfast::prelude::*;
 use steadfast::store::MemoryStore;
 use steadfast::{
-    ClientError, ContinueAsNewOptions, HubBuilder, HubOptions, StartOptions, VersionFailure, VersionMatch,
-    VersionOptions, compare_versions, failure,
+    ClientError, ContinueAsNewOptions, EventAddress, ExecutionId, HubBuilder, HubOptions, StartOptions,
+    VersionFailure, VersionMatch, VersionOptions, compare_versions, failure,
 };
 
 use crate::support::{end_of, hub, soon, stop, until, with_and_without_sessions, with_id};
@@ -216,6 +216,144 @@ with_and_without_sessions! {
             assert_eq!(failure.error_type, failure::kinds::VERSION_MISMATCH);
             assert!(failure.non_retriable);
         }
+        stop(hub).await;
+    }
+}
+
+/// Takes so many events, and says from which version each came.
+#[orchestration(name = "listens")]
+async fn listens(ctx: OrchestrationContext, count: usize) -> Result<Vec<(String, String)>> {
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        let (what, from) = ctx.wait_for_event::<String>("say").with_sender_version().await?;
+        heard.push((what, from.to_string()));
+    }
+    Ok(heard)
+}
+
+/// Leaves what it is told to its next execution, which has another version.
+#[orchestration(name = "leaves")]
+async fn leaves(ctx: OrchestrationContext, count: usize) -> Result<Vec<(String, String)>> {
+    if ctx.generation() == 0 {
+        ctx.wait_for_event::<()>("go on").await?;
+        let options = ContinueAsNewOptions { version: Some("2.0".to_owned()), ..Default::default() };
+        ctx.continue_as_new_with(&count, options)?;
+        return Ok(Vec::new());
+    }
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        let (what, from) = ctx.wait_for_event::<String>("say").with_sender_version().await?;
+        heard.push((what, from.to_string()));
+    }
+    Ok(heard)
+}
+
+/// Says something to one version of an instance, to another one, and to all.
+#[orchestration(name = "says")]
+async fn says(ctx: OrchestrationContext, to: String) -> Result<()> {
+    for version in ["2.0", "1.0"] {
+        ctx.raise_event_to(&to, for_version(version), "say", &format!("for {version}"))?;
+    }
+    ctx.raise_event(&to, "say", "for all")?;
+    Ok(())
+}
+
+fn for_version(version: &str) -> EventAddress {
+    EventAddress { version: Some(version.into()), ..EventAddress::default() }
+}
+
+fn in_version(id: &str, version: &str) -> StartOptions {
+    StartOptions { version: Some(version.to_owned()), ..with_id(id) }
+}
+
+fn heard(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter().map(|(what, from)| ((*what).to_owned(), (*from).to_owned())).collect()
+}
+
+with_and_without_sessions! {
+    async fn a_client_is_told_when_an_event_is_for_another_version_or_execution(sessions: bool) {
+        let hub = hub(sessions).register(listens).start().await.unwrap();
+        let client = hub.client();
+        let run = client.start_with(listens, 2, in_version("a", "1.0")).await.unwrap();
+        soon("the start", run.wait_for_start()).await.unwrap();
+        match client.raise_event_to("a", for_version("2.0"), "say", "wrong").await {
+            Err(ClientError::OtherVersion { id, version }) => assert_eq!((id.as_str(), &*version), ("a", "1.0")),
+            other => panic!("{other:?}"),
+        }
+        let current = client.state("a").await.unwrap().execution;
+        let other = ExecutionId::new(uuid::Uuid::from_u128(7));
+        let to = |execution| EventAddress { execution: Some(execution), version: None };
+        match client.raise_event_to("a", to(other), "say", "wrong").await {
+            Err(ClientError::OtherExecution { wanted, current: known, .. }) => {
+                assert_eq!((wanted, known), (other, current));
+            }
+            other => panic!("{other:?}"),
+        }
+        let both = EventAddress { execution: Some(current), version: Some("1.0".into()) };
+        client.raise_event_to("a", both, "say", "right").await.unwrap();
+        client.raise_event("a", "say", "to whoever").await.unwrap();
+        assert_eq!(soon("the result", run.result()).await.unwrap(), heard(&[("right", ""), ("to whoever", "")]));
+        stop(hub).await;
+    }
+
+    async fn events_of_orchestrations_carry_their_version_and_reach_only_the_version_they_are_for(sessions: bool) {
+        let hub = hub(sessions).register(listens).register(says).start().await.unwrap();
+        let client = hub.client();
+        let run = client.start_with(listens, 2, in_version("b", "1.0")).await.unwrap();
+        client.start_with(says, "b".to_owned(), in_version("speaker", "3.1")).await.unwrap();
+        let expected = heard(&[("for 1.0", "3.1"), ("for all", "3.1")]);
+        assert_eq!(soon("the result", run.result()).await.unwrap(), expected);
+        let history = client.history("b").await.unwrap();
+        steadfast_testkit::check_history(&history).unwrap();
+        let raised = history.iter().filter(|event| event.kind.type_name() == "EventRaised").count();
+        assert_eq!(raised, 2, "what is for another version is in no history");
+        stop(hub).await;
+    }
+
+    async fn continuing_with_another_version_leaves_behind_what_was_for_the_one_before(sessions: bool) {
+        let hub = hub(sessions).register(leaves).register(says).start().await.unwrap();
+        let client = hub.client();
+        let run = client.start_with(leaves, 4, in_version("c", "1.0")).await.unwrap();
+        client.raise_event("c", "say", "first").await.unwrap();
+        let said = client.start_with(says, "c".to_owned(), in_version("before", "3.1")).await.unwrap();
+        soon("the speech", said.result()).await.unwrap();
+        let all_arrived = async {
+            let is_event = |event: &&steadfast::HistoryEvent| event.kind.type_name() == "EventRaised";
+            while client.history("c").await.unwrap().iter().filter(is_event).count() < 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("what was said", all_arrived).await;
+        client.raise_event("c", "say", "last").await.unwrap();
+        client.raise_event("c", "go on", &()).await.unwrap();
+        until(&client, "c", |state| state.version == "2.0" && state.status == OrchestrationStatus::Running).await;
+        client.raise_event_to("c", for_version("2.0"), "say", "for the new one").await.unwrap();
+        let expected = heard(&[("first", ""), ("for all", "3.1"), ("last", ""), ("for the new one", "")]);
+        assert_eq!(soon("the result", run.result()).await.unwrap(), expected);
+        stop(hub).await;
+    }
+}
+
+#[activity]
+async fn where_it_runs(ctx: ActivityContext) -> Result<String> {
+    Ok(ctx.worker_version().to_string())
+}
+
+#[orchestration]
+async fn tells_workers(ctx: OrchestrationContext) -> Result<(String, String)> {
+    let activity = ctx.call(where_it_runs, ()).await?;
+    Ok((ctx.worker_version().to_string(), activity))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_of_the_worker_can_be_read_in_orchestrations_and_activities() {
+    for version in ["", "7.2"] {
+        let options = VersionOptions { version: version.into(), ..VersionOptions::default() };
+        let builder = hub(true).versions(options).register(where_it_runs).register(tells_workers);
+        let hub = builder.start().await.unwrap();
+        let run = hub.client().start(tells_workers, ()).await.unwrap();
+        let told = soon("the result", run.result()).await.unwrap();
+        assert_eq!(told, (version.to_owned(), version.to_owned()));
         stop(hub).await;
     }
 }

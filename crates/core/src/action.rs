@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use crate::entity::{EntityLockRequest, EntityOperation, EntityUnlock};
-use crate::event::{ActivityOptions, EventKind, SubOrchestrationCreated};
+use crate::event::{ActivityOptions, EventAddress, EventKind, SubOrchestrationCreated};
 use crate::failure::FailureDetails;
 use crate::ids::InstanceId;
 use crate::payload::Payload;
@@ -47,6 +47,8 @@ pub enum ActionKind {
         name: SmolStr,
         /// Its payload.
         input: Payload,
+        /// The only execution, or version, of the receiver that it is for; none when it is for all.
+        address: Option<Box<EventAddress>>,
     },
     /// End this execution.
     Complete(Completion),
@@ -96,7 +98,7 @@ impl ActionKind {
             Self::CreateSubOrchestration(created) => {
                 EventKind::SubOrchestrationInstanceCreated(created.clone())
             }
-            Self::SendEvent { instance, name, input } => {
+            Self::SendEvent { instance, name, input, .. } => {
                 EventKind::EventSent { instance: instance.clone(), name: name.clone(), input: input.clone() }
             }
             Self::Complete(_) => return None,

@@ -186,6 +186,48 @@ pub enum EventKind {
         /// The patch's id.
         id: SmolStr,
     },
+    /// An external event arrived that says more than `EventRaised` does: which version its sender has, or which version of
+    /// the instance it is for.
+    VersionedEventRaised(Box<VersionedEvent>),
+}
+
+/// The content of `VersionedEventRaised`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionedEvent {
+    /// The event's name.
+    pub name: SmolStr,
+    /// Its payload.
+    pub input: Payload,
+    /// The trace that it belongs to.
+    pub trace: Option<Box<TraceContext>>,
+    /// What it says beyond that.
+    pub versions: EventVersions,
+}
+
+/// The versions that an event speaks of. Few events do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventVersions {
+    /// That of the orchestration that sent it; empty for a client, or if there is none.
+    pub sender: SmolStr,
+    /// The only version of the instance that it is for; for all when absent.
+    pub receiver: Option<SmolStr>,
+}
+
+impl EventVersions {
+    /// Whether the event is for an instance of that version, which has to be just the same text.
+    pub fn is_for(&self, version: &str) -> bool {
+        self.receiver.as_ref().is_none_or(|wanted| wanted == version)
+    }
+}
+
+/// To which execution of an instance, or to which version, an event is sent. The instance is always known by its id; an
+/// event that finds another execution or version there is discarded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventAddress {
+    /// Only to this execution; to whichever is current when absent.
+    pub execution: Option<ExecutionId>,
+    /// Only if the instance has this version.
+    pub version: Option<SmolStr>,
 }
 
 /// The content of `ExecutionStarted`.
@@ -267,6 +309,9 @@ pub struct CarriedEvent {
     pub timestamp: Timestamp,
     /// The trace that it belongs to.
     pub trace: Option<Box<TraceContext>>,
+    /// The versions that it speaks of. Only in memory: those that have any travel as messages.
+    #[serde(skip)]
+    pub versions: Option<Box<EventVersions>>,
 }
 
 /// The content of `SubOrchestrationInstanceCreated`.
@@ -344,7 +389,60 @@ impl HistoryEvent {
     }
 }
 
+impl CarriedEvent {
+    /// The external event of a message; none if it is something else.
+    pub(crate) fn of(event: &HistoryEvent) -> Option<Self> {
+        let timestamp = event.timestamp;
+        Some(match &event.kind {
+            EventKind::EventRaised { name, input, trace } => Self {
+                name: name.clone(),
+                input: input.clone(),
+                timestamp,
+                trace: trace.clone(),
+                versions: None,
+            },
+            EventKind::VersionedEventRaised(raised) => Self {
+                name: raised.name.clone(),
+                input: raised.input.clone(),
+                timestamp,
+                trace: raised.trace.clone(),
+                versions: Some(Box::new(raised.versions.clone())),
+            },
+            _ => return None,
+        })
+    }
+
+    /// The event as it arrived.
+    pub(crate) fn into_event(self) -> HistoryEvent {
+        let Self { name, input, timestamp, trace, versions } = self;
+        HistoryEvent::message(timestamp, EventKind::raised(name, input, trace, versions.map(|it| *it)))
+    }
+}
+
 impl EventKind {
+    /// An external event, in the form that what it says needs.
+    pub fn raised(
+        name: SmolStr,
+        input: Payload,
+        trace: Option<Box<TraceContext>>,
+        versions: Option<EventVersions>,
+    ) -> Self {
+        match versions.filter(|versions| *versions != EventVersions::default()) {
+            None => Self::EventRaised { name, input, trace },
+            Some(versions) => {
+                Self::VersionedEventRaised(Box::new(VersionedEvent { name, input, trace, versions }))
+            }
+        }
+    }
+
+    /// The only version of an instance that an external event is for, if it says so.
+    pub(crate) fn wanted_version(&self) -> Option<&SmolStr> {
+        match self {
+            Self::VersionedEventRaised(raised) => raised.versions.receiver.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The event type's name in the Durable Task vocabulary.
     pub const fn type_name(&self) -> &'static str {
         match self {
@@ -362,7 +460,7 @@ impl EventKind {
             Self::OrchestratorStarted => "OrchestratorStarted",
             Self::OrchestratorCompleted => "OrchestratorCompleted",
             Self::EventSent { .. } => "EventSent",
-            Self::EventRaised { .. } => "EventRaised",
+            Self::EventRaised { .. } | Self::VersionedEventRaised(_) => "EventRaised",
             Self::ContinueAsNew { .. } => "ContinueAsNew",
             Self::GenericEvent { .. } => "GenericEvent",
             Self::ExecutionSuspended { .. } => "ExecutionSuspended",

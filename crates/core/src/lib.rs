@@ -36,8 +36,8 @@ pub use action::{ActionKind, Completion, OrchestratorAction};
 pub use entity::EntityId;
 pub use error::{Error, Result, TaskError, TaskKind};
 pub use event::{
-    ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
-    Predecessor, SubOrchestrationCreated, Tags, TraceContext,
+    ActivityOptions, CarriedEvent, EventAddress, EventKind, EventVersions, ExecutionStarted, HistoryEvent,
+    NO_EVENT_ID, ParentInstance, Predecessor, SubOrchestrationCreated, Tags, TraceContext, VersionedEvent,
 };
 pub use failure::FailureDetails;
 pub use ids::{ExecutionId, InstanceId, InvalidInstanceId, MAX_INSTANCE_ID_BYTES, PartitionId, Position};

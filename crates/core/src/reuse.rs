@@ -71,12 +71,6 @@ impl IdReuse {
         ALL.into_iter().filter(|status| status.is_terminal()).fold(self, |it, status| it.on(status, action))
     }
 
-    /// Whether some instance that has not ended is replaced.
-    pub fn replaces_live(self) -> bool {
-        let mut live = ALL.into_iter().filter(|status| !status.is_terminal());
-        live.any(|status| self.action(status) == OnExisting::Replace)
-    }
-
     /// What is done with an instance that is `status`.
     pub fn action(self, status: OrchestrationStatus) -> OnExisting {
         let bit = 1 << status as u8;

@@ -6,7 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::entity::{EntityId, EntityState};
+use crate::codec::{self, DecodeError};
+use crate::entity::{EntityId, EntityState, RequestedLocks};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent, ParentInstance, Tags};
 use crate::failure::FailureDetails;
 use crate::ids::{ExecutionId, InstanceId};
@@ -106,6 +107,10 @@ pub struct InstanceState {
     pub next_event_id: i32,
     /// As long as it waits to begin: the status of what was there under this id before.
     pub replaces: Option<OrchestrationStatus>,
+    /// Entities' locks that the execution has asked for and not given back. Stored behind the rest, and only if there are
+    /// any: see [`InstanceState::encode`].
+    #[serde(skip)]
+    pub requested_locks: Option<Box<RequestedLocks>>,
 }
 
 impl InstanceState {
@@ -136,6 +141,7 @@ impl InstanceState {
             incarnation: started.incarnation,
             next_event_id: 0,
             replaces: None,
+            requested_locks: None,
             entity: None,
         }
     }
@@ -192,6 +198,9 @@ impl InstanceState {
             | EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, .. } => {
                 self.open_children.remove(task_scheduled_id);
             }
+            kind @ (EventKind::EntityLockRequested(_) | EventKind::EntityUnlockSent(_)) => {
+                RequestedLocks::note_in(&mut self.requested_locks, kind);
+            }
             _ => {}
         }
     }
@@ -200,6 +209,29 @@ impl InstanceState {
         self.completed_at = Some(at);
         self.open_timers.clear();
         self.open_children.clear();
+        self.requested_locks = None;
+    }
+
+    /// As the instance store keeps it. What most instances do not have comes last, if it is there, so that it costs others
+    /// nothing and what was written without it can be read.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = codec::encode_to_vec(self);
+        if let Some(locks) = &self.requested_locks {
+            codec::encode(locks, &mut bytes);
+        }
+        bytes
+    }
+
+    /// Reads what [`InstanceState::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not a state.
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut state: Self = codec::decode(&mut bytes)?;
+        if !bytes.is_empty() {
+            state.requested_locks = Some(codec::decode_all(bytes)?);
+        }
+        Ok(state)
     }
 
     /// Roughly how much memory this state takes, in bytes, for the bounds on what is kept in memory.
@@ -212,5 +244,6 @@ impl InstanceState {
             + payload(&self.custom_status)
             + self.entity.as_ref().map_or(0, |entity| entity.approximate_bytes())
             + 64 * (self.tags.len() + self.open_timers.len() + self.open_children.len())
+            + self.requested_locks.as_ref().map_or(0, |locks| 64 * locks.len())
     }
 }

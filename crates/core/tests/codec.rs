@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 use steadfast_core::codec::{decode, decode_all, decode_many, encode, encode_to_vec};
 use steadfast_core::{
-    ActivityId, ActivityOptions, CarriedEvent, EventKind, ExecutionId, ExecutionStarted, FailureDetails,
-    HistoryEvent, InstanceId, InstanceState, OrchestrationStatus, Origin, ParentInstance, PartitionId,
-    Payload, Predecessor, SubOrchestrationCreated, Tags, TaskMessage, TimerKey, Timestamp, TraceContext,
-    history_json,
+    ActivityId, ActivityOptions, CarriedEvent, EventKind, EventVersions, ExecutionId, ExecutionStarted,
+    FailureDetails, HistoryEvent, InstanceId, InstanceState, OrchestrationStatus, Origin, ParentInstance,
+    PartitionId, Payload, Predecessor, SubOrchestrationCreated, Tags, TaskMessage, TimerKey, Timestamp,
+    TraceContext, history_json,
 };
 use uuid::Uuid;
 
@@ -111,8 +111,13 @@ fn options() -> impl Strategy<Value = Option<Box<ActivityOptions>>> {
 
 fn started() -> impl Strategy<Value = ExecutionStarted> {
     let carried = (text(), payload(), time(), trace());
-    let carried =
-        carried.prop_map(|(name, input, timestamp, trace)| CarriedEvent { name, input, timestamp, trace });
+    let carried = carried.prop_map(|(name, input, timestamp, trace)| CarriedEvent {
+        name,
+        input,
+        timestamp,
+        trace,
+        versions: None,
+    });
     let what = (text(), text(), payload(), execution());
     let rest = (prop::option::of(time()), any::<u32>(), prop::collection::vec(carried, 0..3), trace());
     let predecessor =
@@ -193,6 +198,11 @@ fn kind() -> impl Strategy<Value = EventKind> {
             input
         }),
         (text(), payload(), trace()).prop_map(|(name, input, trace)| EventRaised { name, input, trace }),
+        (text(), payload(), trace(), text(), prop::option::of(text())).prop_map(
+            |(name, input, trace, sender, receiver)| {
+                EventKind::raised(name, input, trace, Some(EventVersions { sender, receiver }))
+            }
+        ),
         payload().prop_map(|input| ContinueAsNew { input }),
         text().prop_map(|data| GenericEvent { data }),
         text().prop_map(|reason| ExecutionSuspended { reason }),
@@ -263,7 +273,7 @@ fn read_all_ways(bytes: &[u8]) {
     let _ = decode_many::<HistoryEvent>(bytes);
     let _ = decode_all::<Vec<HistoryEvent>>(bytes);
     let _ = decode_all::<TaskMessage>(bytes);
-    let _ = decode_all::<InstanceState>(bytes);
+    let _ = InstanceState::decode(bytes);
     let _ = decode_all::<FailureDetails>(bytes);
 }
 
@@ -291,7 +301,16 @@ proptest! {
 
     #[test]
     fn every_state_comes_back_and_truncated_ones_are_errors(state in state()) {
-        check(&state)?;
+        let bytes = state.encode();
+        prop_assert_eq!(&InstanceState::decode(&bytes).unwrap(), &state);
+        // What comes behind the rest may be missing, and not a piece of it.
+        let rest = encode_to_vec(&state).len();
+        for end in (0..bytes.len()).filter(|end| *end != rest) {
+            prop_assert!(InstanceState::decode(&bytes[..end]).is_err());
+        }
+        let without = InstanceState { requested_locks: None, ..state };
+        prop_assert_eq!(&InstanceState::decode(&bytes[..rest]).unwrap(), &without);
+        check(&without)?;
     }
 
     #[test]
@@ -374,6 +393,7 @@ fn golden() -> Vec<HistoryEvent> {
             input: json("true"),
             timestamp: at(-5),
             trace: trace(),
+            versions: None,
         }],
         trace: None,
         version_inherited: true,
@@ -491,4 +511,18 @@ fn the_frozen_history_has_every_kind_of_event() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), 28, "EventKind has another number of variants now? {names:?}");
+}
+
+#[test]
+fn events_that_speak_of_versions_are_written_behind_the_frozen_kinds_and_others_as_before() {
+    let raised = |versions| {
+        let kind = EventKind::raised("go".into(), Payload::from_json("1"), None, versions);
+        HistoryEvent::message(Timestamp::from_micros(2), kind)
+    };
+    let (sender, receiver) = ("1.0".into(), Some("2".into()));
+    let versioned = raised(Some(EventVersions { sender, receiver }));
+    assert_eq!(hex(&encode_to_vec(&versioned)), "01041c02676f01310003312e30010132\n");
+    for plain in [None, Some(EventVersions::default())] {
+        assert!(matches!(raised(plain).kind, EventKind::EventRaised { .. }));
+    }
 }

@@ -68,12 +68,6 @@ pub enum ClientError {
         /// Where it is in its life.
         status: OrchestrationStatus,
     },
-    /// An end by force: the instance has locked entities, or asked for that.
-    #[error("instance '{id}' holds locks of entities, which nobody would free; terminate it")]
-    HoldsLocks {
-        /// The id.
-        id: InstanceId,
-    },
     /// A rewind: the instance has not failed.
     #[error(
         "instance '{id}' is {status}, so rewinding it is not allowed; only instances that have failed can be rewound"
@@ -102,6 +96,14 @@ pub enum ClientError {
         wanted: ExecutionId,
         /// The one that there is.
         current: ExecutionId,
+    },
+    /// An event was for another version than the instance has. It was not sent.
+    #[error("instance '{id}' has version '{version}', for which the event is not meant")]
+    OtherVersion {
+        /// The id.
+        id: InstanceId,
+        /// Its version, empty for none.
+        version: SmolStr,
     },
     /// A release: no turn of the instance has crashed.
     #[error("instance '{id}' is not poisoned: none of its turns has crashed since it last went on")]

@@ -37,7 +37,7 @@ fn instance_write(captured: &CapturedInstance, reflects: Position) -> InstanceWr
     let change = match &captured.change {
         CapturedChange::Deleted => InstanceChange::Delete,
         CapturedChange::Put { state, replace, at, history, fresh } => InstanceChange::Put {
-            state: Arc::from(codec::encode_to_vec(&**state)),
+            state: Arc::from(state.encode()),
             history: if *replace {
                 HistoryChange::Replace(history.clone())
             } else {
@@ -57,7 +57,7 @@ fn instance_write(captured: &CapturedInstance, reflects: Position) -> InstanceWr
 /// # Errors
 /// [`StoreError::Corrupt`] when its bytes are not a state.
 pub fn instance_state(stored: &StoredInstance) -> Result<InstanceState, StoreError> {
-    codec::decode_all(&stored.state).map_err(|error| corrupt("state", &stored.instance, &error.problem))
+    InstanceState::decode(&stored.state).map_err(|error| corrupt("state", &stored.instance, &error.problem))
 }
 
 /// All stored instances, orchestrations and entities, in id order: for reports and tests of few of them.

@@ -8,8 +8,8 @@ use super::entities;
 use super::fields::{EVENT_TYPES, STATUSES, parse_duration, parse_time};
 use super::lifecycle;
 use crate::event::{
-    ActivityOptions, CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
-    SubOrchestrationCreated, Tags, TraceContext,
+    ActivityOptions, CarriedEvent, EventKind, EventVersions, ExecutionStarted, HistoryEvent, NO_EVENT_ID,
+    ParentInstance, SubOrchestrationCreated, Tags, TraceContext,
 };
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::{ExecutionId, InstanceId};
@@ -369,11 +369,14 @@ impl Reader {
                     input: self.payload("input"),
                 }
             }
-            "EventRaised" => EventKind::EventRaised {
-                name: self.name()?,
-                input: self.payload("input"),
-                trace: self.fields.trace().map(Box::new),
-            },
+            "EventRaised" => {
+                let versions = EventVersions {
+                    sender: self.fields.text("senderversion").unwrap_or_default(),
+                    receiver: self.fields.text("receiverversion"),
+                };
+                let (name, input) = (self.name()?, self.payload("input"));
+                EventKind::raised(name, input, self.fields.trace().map(Box::new), Some(versions))
+            }
             "ContinueAsNew" => {
                 let input = self.fields.payload("result").or_else(|| self.fields.payload("input"));
                 EventKind::ContinueAsNew { input: input.unwrap_or(Payload::null()) }
@@ -458,6 +461,7 @@ impl Reader {
                     input: event.payload("input").unwrap_or(Payload::null()),
                     timestamp: event.time("timestamp").unwrap_or(self.timestamp),
                     trace: event.trace().map(Box::new),
+                    versions: None,
                 })
             }
             _ => self.need("CarryoverEvents", None),

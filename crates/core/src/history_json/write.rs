@@ -138,6 +138,12 @@ fn event_object(instance: &InstanceId, event: &HistoryEvent) -> Object {
             .put("Name", name.as_str())
             .put("Input", input.as_str())
             .object("ParentTraceContext", trace.as_deref().map(trace_object)),
+        EventKind::VersionedEventRaised(raised) => object
+            .put("Name", raised.name.as_str())
+            .put("Input", raised.input.as_str())
+            .object("ParentTraceContext", raised.trace.as_deref().map(trace_object))
+            .text("SenderVersion", &raised.versions.sender)
+            .some("ReceiverVersion", raised.versions.receiver.as_deref()),
         EventKind::ContinueAsNew { input } => {
             object.put("OrchestrationStatus", "ContinuedAsNew").put("Result", input.as_str())
         }

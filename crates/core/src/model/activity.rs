@@ -37,6 +37,7 @@ pub struct ActivityContext {
     pub task_id: i32,
     attempt: Attempt,
     converter: Converter,
+    worker_version: SmolStr,
     properties: Option<Arc<Properties>>,
 }
 
@@ -112,6 +113,7 @@ impl ActivityContext {
             task_id: task.task_id,
             attempt: Attempt { task: Some(task), link },
             converter: Converter::default(),
+            worker_version: SmolStr::default(),
             properties: None,
         }
     }
@@ -126,6 +128,7 @@ impl ActivityContext {
             task_id: 0,
             attempt: Attempt { task: None, link: None },
             converter: Converter::default(),
+            worker_version: SmolStr::default(),
             properties: None,
         }
     }
@@ -137,6 +140,15 @@ impl ActivityContext {
 
     pub(super) fn with_properties(self, properties: Properties) -> Self {
         Self { properties: Some(Arc::new(properties)), ..self }
+    }
+
+    pub(super) fn on_worker(self, worker_version: SmolStr) -> Self {
+        Self { worker_version, ..self }
+    }
+
+    /// The version of the worker that runs this attempt ([`crate::VersionOptions::version`]), empty for none.
+    pub fn worker_version(&self) -> &SmolStr {
+        &self.worker_version
     }
 
     pub(super) fn converter(&self) -> Converter {

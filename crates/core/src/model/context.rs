@@ -15,7 +15,7 @@ use super::shared::{ChildOptions, ContinueAsNew, SharedContext};
 use super::tasks::{OpenKind, TaskFuture, TimerFuture};
 use crate::action::ActionKind;
 use crate::error::{Error, TaskError, TaskKind};
-use crate::event::Tags;
+use crate::event::{EventAddress, Tags};
 use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::payload::Payload;
@@ -214,10 +214,27 @@ impl OrchestrationContext {
         name: &str,
         payload: &T,
     ) -> Result<(), Error> {
+        self.raise_event_to(instance_id, EventAddress::default(), name, payload)
+    }
+
+    /// [`Self::raise_event`] to one execution, or one version, of an instance. If that is not what is there when the event
+    /// arrives, the event is dropped. The receiver can read this instance's version with
+    /// [`EventFuture::with_sender_version`] in either case.
+    ///
+    /// # Errors
+    /// Those of [`Self::raise_event`].
+    pub fn raise_event_to<T: Serialize + ?Sized>(
+        &self,
+        instance_id: &str,
+        address: EventAddress,
+        name: &str,
+        payload: &T,
+    ) -> Result<(), Error> {
         let instance = InstanceId::parse(instance_id)?;
         let mut state = self.state.borrow_mut();
         let input = state.encode(payload)?;
-        state.push_action(ActionKind::SendEvent { instance, name: name.into(), input });
+        let address = (address != EventAddress::default()).then(|| Box::new(address));
+        state.push_action(ActionKind::SendEvent { instance, name: name.into(), input, address });
         Ok(())
     }
 

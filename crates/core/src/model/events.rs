@@ -1,7 +1,7 @@
 //! External events: the inbox of an execution and the future that waits for one.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -46,6 +46,10 @@ impl Inbox {
         let key = event.name.to_ascii_lowercase_smolstr();
         self.events.push_back(Arrived { key: key.clone(), event, for_waiter: None });
         self.serve(&key);
+    }
+
+    pub(crate) fn extend(&mut self, event: Option<CarriedEvent>) {
+        event.into_iter().for_each(|event| self.push(event));
     }
 
     /// All events that nobody consumed, in order of arrival.
@@ -125,22 +129,43 @@ impl<T> EventFuture<T> {
     }
 }
 
+impl<T: DeserializeOwned> EventFuture<T> {
+    /// Gives the version of the orchestration that sent the event beside its payload: empty if a client sent it, or if that
+    /// has none.
+    pub fn with_sender_version(mut self) -> impl Future<Output = Result<(T, SmolStr), TaskError>> {
+        poll_fn(move |task| {
+            let Some(event) = self.poll_event(task) else { return Poll::Pending };
+            let version = event.versions.as_ref().map_or_else(SmolStr::default, |it| it.sender.clone());
+            self.decoded(&event).map_ok(|payload| (payload, version))
+        })
+    }
+
+    fn poll_event(&mut self, task: &mut Context<'_>) -> Option<CarriedEvent> {
+        let event = self.context.borrow_mut().inbox.poll(self.waiter, task.waker())?;
+        self.done = true;
+        Some(event)
+    }
+
+    fn decoded(&self, event: &CarriedEvent) -> Poll<Result<T, TaskError>> {
+        let converter = self.context.borrow().converter();
+        Poll::Ready(converter.decode(&event.input).map_err(|error| {
+            let expected = std::any::type_name::<T>();
+            let problem = format!("the event's payload is not a {expected}: {error}");
+            let details = FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable();
+            TaskError { kind: TaskKind::Event, name: self.name.clone(), id: -1, details }
+        }))
+    }
+}
+
 impl<T: DeserializeOwned> Future for EventFuture<T> {
     type Output = Result<T, TaskError>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let Some(event) = this.context.borrow_mut().inbox.poll(this.waiter, task.waker()) else {
-            return Poll::Pending;
-        };
-        this.done = true;
-        let converter = this.context.borrow().converter();
-        Poll::Ready(converter.decode(&event.input).map_err(|error| {
-            let expected = std::any::type_name::<T>();
-            let problem = format!("the event's payload is not a {expected}: {error}");
-            let details = FailureDetails::new(kinds::INVALID_PAYLOAD, problem).non_retriable();
-            TaskError { kind: TaskKind::Event, name: this.name.clone(), id: -1, details }
-        }))
+        match this.poll_event(task) {
+            None => Poll::Pending,
+            Some(event) => this.decoded(&event),
+        }
     }
 }
 

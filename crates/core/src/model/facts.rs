@@ -96,6 +96,12 @@ impl OrchestrationContext {
         self.state.borrow().started.version.clone()
     }
 
+    /// The version of the worker that runs this turn ([`crate::VersionOptions::version`]), empty for none. The next turn, or
+    /// a replay, may be run by another worker: so it is something to report, and must not influence what the code does.
+    pub fn worker_version(&self) -> SmolStr {
+        self.state.borrow().worker_version.clone()
+    }
+
     /// The instance's tags.
     pub fn tags(&self) -> Tags {
         self.state.borrow().started.tags.clone()

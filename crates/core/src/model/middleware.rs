@@ -214,6 +214,7 @@ impl Registry {
     /// Starts an activity of this registry, with all that is around it.
     pub fn start_activity(&self, task: &Arc<ActivityTask>, context: ActivityContext) -> SendFuture {
         let context = context.converted_by(self.converter().clone());
+        let context = context.on_worker(self.versions().version.clone());
         let code = self.find_activity_for(&task.name, &task.version, &task.instance_version);
         if self.middleware.activities.is_empty() {
             return match code {

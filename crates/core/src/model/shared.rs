@@ -68,6 +68,8 @@ pub(crate) struct ContextState {
     pub(crate) closed: bool,
     /// What middleware put in; none without middleware.
     pub(crate) properties: Option<Box<Properties>>,
+    /// That of whoever runs the turns, empty for none.
+    pub(crate) worker_version: SmolStr,
     converter: Converter,
     max_payload_bytes: usize,
     awaited_tasks: usize,
@@ -99,6 +101,7 @@ impl ContextState {
             entities: None,
             closed: false,
             properties: None,
+            worker_version: SmolStr::default(),
             converter,
             max_payload_bytes,
             awaited_tasks: 0,

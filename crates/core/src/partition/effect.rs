@@ -52,6 +52,15 @@ pub enum Rejection {
     TooManyMessages(usize),
     /// What is stored of the instance cannot be read; says what is wrong with it.
     Damaged(String),
+    /// An event was for another execution than the instance's.
+    OtherExecution {
+        /// The one asked for.
+        wanted: ExecutionId,
+        /// The one that there is.
+        current: ExecutionId,
+    },
+    /// An event was for another version than the instance's, which is this one.
+    OtherVersion(SmolStr),
 }
 
 /// An activity that is to be run. At least once: after a crash it is handed out again unless its result is durable.

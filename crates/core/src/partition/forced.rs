@@ -15,7 +15,7 @@ use crate::failure::{FailureDetails, bounded_reason, kinds};
 use crate::ids::InstanceId;
 use crate::message::{Origin, TaskMessage};
 use crate::state::OrchestrationStatus;
-use crate::turn::{Turn, refuse_start, terminated_child, to_parent};
+use crate::turn::{Turn, free_all, refuse_start, terminated_child, to_parent};
 
 /// An instance that a client ends without its code.
 #[derive(Debug)]
@@ -70,6 +70,9 @@ impl Partition {
                 parent.clone_from(&state.parent);
                 let children = state.open_children.values().filter(|_| recurse);
                 turn.messages.extend(children.map(|child| terminated_child(child, &reason, now)));
+                if let Some(locks) = &state.requested_locks {
+                    turn.messages.extend(free_all((**locks).clone(), instance, state.execution, now));
+                }
                 None
             }
             None => {
@@ -134,7 +137,7 @@ impl Partition {
     }
 
     /// Ends an instance without running its code, which so cannot object or tidy up; only a turn that is under way ends
-    /// first. What it had asked of entities and children stays as it is. The answer leaves as [`Effect::Reply`], once the
+    /// first. Its locks of entities are freed; what it had asked of children stays as it is. The answer leaves as [`Effect::Reply`], once the
     /// end is durable.
     pub fn end(&mut self, token: Token, instance: &InstanceId, reason: SmolStr) {
         self.ensure_entry(instance, false);

@@ -286,7 +286,10 @@ impl Partition {
             return;
         }
         match (live, state) {
-            (Some(_), _) => self.accept(instance, queued, token),
+            (Some(_), _) => match addressed_elsewhere(entry, &queued.message) {
+                Some(rejection) => self.immediate.push(Effect::Reply(token, Err(rejection))),
+                None => self.accept(instance, queued, token),
+            },
             (None, Some(state)) => {
                 let rejection = Rejection::Ended(state.status);
                 self.immediate.push(Effect::Reply(token, Err(rejection)));
@@ -322,6 +325,20 @@ impl Partition {
             self.mark_ready(instance);
         }
     }
+}
+
+/// Why an event that a client sends to one execution or version of an instance will not reach it, as far as that is known
+/// already. While a turn is under way it is not, nor is the version of an instance that has not begun: then the turn that
+/// takes the event decides.
+fn addressed_elsewhere(entry: &Entry, message: &TaskMessage) -> Option<Rejection> {
+    let kind = &message.event.kind;
+    let is_event = matches!(kind, EventKind::EventRaised { .. } | EventKind::VersionedEventRaised(_));
+    let state = entry.state().filter(|_| is_event && entry.running.is_none())?;
+    if let Some(wanted) = message.execution.filter(|wanted| !entry.has_execution(*wanted)) {
+        return Some(Rejection::OtherExecution { wanted, current: state.execution });
+    }
+    let wanted = kind.wanted_version().filter(|_| state.status.needs_replay())?;
+    (state.version != *wanted).then(|| Rejection::OtherVersion(state.version.clone()))
 }
 
 /// When a start is to begin, if it says so.

@@ -2,15 +2,15 @@
 
 use smol_str::SmolStr;
 
-use super::entities::entity_message;
+use super::entities::{entity_message, free_all};
 use super::execution::Execution;
 use super::hooks;
 use super::ledger::Ledger;
 use super::session::Turn;
 use crate::action::{ActionKind, Completion, OrchestratorAction};
 use crate::event::{
-    CarriedEvent, EventKind, ExecutionStarted, HistoryEvent, NO_EVENT_ID, ParentInstance,
-    SubOrchestrationCreated, TraceContext,
+    CarriedEvent, EventAddress, EventKind, EventVersions, ExecutionStarted, HistoryEvent, NO_EVENT_ID,
+    ParentInstance, SubOrchestrationCreated, TraceContext,
 };
 use crate::failure::{FailureDetails, bounded_reason, kinds};
 use crate::ids::{ExecutionId, InstanceId};
@@ -87,11 +87,14 @@ pub(super) fn emit_action(
         ActionKind::CreateSubOrchestration(created) => {
             turn.messages.push(start_child(instance, started, action.id, *created, now));
         }
-        ActionKind::SendEvent { instance, name, input } => {
+        ActionKind::SendEvent { instance, name, input, address } => {
             let (parent, id) = (started.trace.as_deref(), started.execution);
             let trace = parent.map(|trace| Box::new(trace.child(id, "event", action.id)));
-            let event = HistoryEvent::message(now, EventKind::EventRaised { name, input, trace });
-            turn.messages.push(TaskMessage { instance, execution: None, event, origin: Origin::Local });
+            let EventAddress { execution, version } = address.map_or_else(Default::default, |it| *it);
+            let versions = EventVersions { sender: started.version.clone(), receiver: version };
+            let kind = EventKind::raised(name, input, trace, Some(versions));
+            let event = HistoryEvent::message(now, kind);
+            turn.messages.push(TaskMessage { instance, execution, event, origin: Origin::Local });
         }
         ActionKind::ScheduleTask { .. } | ActionKind::CreateTimer { .. } | ActionKind::Complete(_) => {}
         for_entity => turn.messages.extend(entity_message(for_entity, instance, started.execution, now)),
@@ -151,8 +154,8 @@ impl Ending<'_> {
         turn: &mut Turn,
     ) {
         let Self { instance, started, event_id, now } = *self;
-        if let Some(locks) = ledger.locks_mut() {
-            turn.messages.extend(locks.free_all(instance, started.execution, now));
+        if let Some(locks) = ledger.take_locks() {
+            turn.messages.extend(free_all(locks, instance, started.execution, now));
         }
         let (status, output, failure, outcome) = match completion {
             Completion::Completed(output) => {
@@ -172,8 +175,15 @@ impl Ending<'_> {
             Completion::ContinueAsNew { input, version, preserve_events, new_trace } => {
                 let unconsumed = unconsumed();
                 let mut next = next_execution(started, ledger.created_at, input.clone(), version);
+                let mut sent_after = Vec::new();
                 if preserve_events {
-                    next.carried_events = unconsumed;
+                    let mut kept = unconsumed;
+                    kept.retain(|it| it.versions.as_ref().is_none_or(|it| it.is_for(&next.version)));
+                    // All of them go one way, so that their order stays.
+                    match kept.iter().any(|it| it.versions.is_some()) {
+                        true => sent_after = kept,
+                        false => next.carried_events = kept,
+                    }
                 }
                 if new_trace && next.trace.is_some() {
                     next.trace = Some(Box::new(TraceContext::root_of(next.execution)));
@@ -181,7 +191,8 @@ impl Ending<'_> {
                 let id = next.execution;
                 let start = HistoryEvent::message(now, EventKind::ExecutionStarted(Box::new(next)));
                 let forwarded = std::mem::take(&mut ledger.forwarded);
-                let events = std::iter::once(start).chain(forwarded);
+                let sent_after = sent_after.into_iter().map(CarriedEvent::into_event);
+                let events = std::iter::once(start).chain(sent_after).chain(forwarded);
                 turn.messages.extend(events.map(|event| to_self(instance, id, event)));
                 let kind = EventKind::ContinueAsNew { input };
                 turn.events.push(HistoryEvent { event_id, timestamp: now, kind });

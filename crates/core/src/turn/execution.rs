@@ -231,9 +231,8 @@ impl Execution {
                 self.start();
                 return Ok(());
             }
-            EventKind::EventRaised { name, input, trace } => {
-                let (name, input, timestamp) = (name.clone(), input.clone(), event.timestamp);
-                let carried = CarriedEvent { name, input, timestamp, trace: trace.clone() };
+            EventKind::EventRaised { .. } | EventKind::VersionedEventRaised(_) => {
+                let Some(carried) = CarriedEvent::of(event) else { return Ok(()) };
                 self.context.borrow_mut().inbox.push(carried);
                 self.poll_if_woken();
                 return Ok(());

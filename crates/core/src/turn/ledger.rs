@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::entities::RequestedLocks;
+use crate::entity::RequestedLocks;
 use crate::event::{EventKind, HistoryEvent};
 use crate::ids::InstanceId;
 use crate::time::Timestamp;
@@ -45,9 +45,7 @@ impl Ledger {
 
     /// Locks follow from the history, also where the code disagrees with it.
     pub(super) fn note_locks(&mut self, kind: &EventKind) {
-        if matches!(kind, EventKind::EntityLockRequested(_) | EventKind::EntityUnlockSent(_)) {
-            self.locks.get_or_insert_default().note(kind);
-        }
+        RequestedLocks::note_in(&mut self.locks, kind);
     }
 
     /// Takes note of an event that ends the wait for a sub-orchestration.
@@ -59,7 +57,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn locks_mut(&mut self) -> Option<&mut RequestedLocks> {
-        self.locks.as_deref_mut()
+    pub(super) fn take_locks(&mut self) -> Option<RequestedLocks> {
+        self.locks.take().map(|locks| *locks)
     }
 }

@@ -14,7 +14,7 @@ mod session;
 mod waker;
 
 pub(crate) use emit::{refuse_start, terminated_child, to_parent};
-pub use entities::unlocks;
+pub(crate) use entities::free_all;
 pub use guarded::{CrashedTurn, HistoryRoom, guarded};
 pub use nondeterminism::NonDeterminism;
 pub use remote::{RemoteSession, RemoteStep, RemoteTurn, TurnAnswer};

@@ -170,6 +170,8 @@ impl Session {
         let (started, instance) = (Rc::new(started.clone()), self.instance.clone());
         let converter = self.registry.converter().clone();
         let execution = Execution::new(instance, started, code, converter, self.max_payload_bytes, at);
+        let worker_version = self.registry.versions().version.clone();
+        execution.context.borrow_mut().worker_version = worker_version;
         hooks::begin(&self.registry.middleware, &self.instance, &execution);
         self.execution = Some(execution);
     }
@@ -293,7 +295,12 @@ impl Session {
                 let answers = |wanted| execution.started.answers_to(wanted, answered_child(&event.kind));
                 message.execution.is_none_or(answers)
             });
-            if !addressed || current.is_some_and(|execution| execution.has_answer(&event.kind)) {
+            let other_version = event
+                .kind
+                .wanted_version()
+                .is_some_and(|wanted| current.is_some_and(|current| current.started.version != *wanted));
+            let answered = current.is_some_and(|execution| execution.has_answer(&event.kind));
+            if !addressed || answered || other_version {
                 turn.discarded += 1;
                 return;
             }
@@ -311,9 +318,8 @@ impl Session {
         if over && !overrides {
             match event.kind {
                 // Arrived in the turn in which the code continued as new: it goes along.
-                EventKind::EventRaised { name, input, trace } if continues => {
-                    let carried = CarriedEvent { name, input, timestamp: event.timestamp, trace };
-                    execution.context.borrow_mut().inbox.push(carried);
+                EventKind::EventRaised { .. } | EventKind::VersionedEventRaised(_) if continues => {
+                    execution.context.borrow_mut().inbox.extend(CarriedEvent::of(&event));
                 }
                 EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. } if continues => {
                     execution.ledger.forwarded.push(event);

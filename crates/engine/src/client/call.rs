@@ -109,6 +109,10 @@ fn call_error(instance: &InstanceId, error: CallError) -> ClientError {
         CallError::Rejected(Rejection::TooManyMessages(waiting)) => {
             ClientError::TooManyMessages { id, waiting }
         }
+        CallError::Rejected(Rejection::OtherExecution { wanted, current }) => {
+            ClientError::OtherExecution { id, wanted, current }
+        }
+        CallError::Rejected(Rejection::OtherVersion(version)) => ClientError::OtherVersion { id, version },
         CallError::Rejected(Rejection::Damaged(problem)) => {
             ClientError::Store(StoreError::Corrupt { place: format!("instance '{id}'"), problem })
         }

@@ -8,10 +8,9 @@ use smol_str::SmolStr;
 use steadfast_core::entity::{EntityLock, EntityOperation, EntityUnlock};
 use steadfast_core::model::{EntityCall, IntoEntityId};
 use steadfast_core::partition::Accepted;
-use steadfast_core::turn::unlocks;
 use steadfast_core::{
     EntityId, EventKind, IdReuse, InstanceFilter, InstanceId, InstanceKind, InstanceState, Payload,
-    TaskMessage, TimeRange, Timestamp,
+    TimeRange, Timestamp,
 };
 use tracing::Instrument;
 
@@ -274,26 +273,6 @@ impl Client {
             _ => {}
         }
         Ok(())
-    }
-
-    /// The messages that give back the locks of an instance that has not ended.
-    pub(super) async fn unlocks_of(&self, instance: &InstanceId) -> Result<Vec<TaskMessage>, ClientError> {
-        match self.history(instance.as_str()).await {
-            Ok(history) => Ok(unlocks(instance, &history, self.shared.clock.now())),
-            Err(ClientError::InstanceNotFound { .. }) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The instance is no more: its locks are given back. Those that this does not reach are orphaned, and cleaning frees
-    /// them.
-    pub(super) async fn give_back(&self, unlocks: Vec<TaskMessage>) {
-        for message in unlocks {
-            let Some(entity) = EntityId::of_instance(&message.instance) else { continue };
-            if let Err(error) = self.tell(&entity, message.event.kind).await {
-                tracing::warn!(%entity, %error, "a lock could not be given back; clean the entities");
-            }
-        }
     }
 
     async fn is_orphaned(&self, lock: &EntityLock) -> Result<bool, ClientError> {

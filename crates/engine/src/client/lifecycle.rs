@@ -60,19 +60,16 @@ impl Client {
     }
 
     /// Ends an instance that has not ended, at once and without running its code, wherever that is and whether or not anybody
-    /// runs it. Only a turn that is under way ends first. Its sub-orchestrations go on. Prefer [`Client::terminate`].
+    /// runs it. Only a turn that is under way ends first. Its sub-orchestrations go on, and locks of entities that it has are
+    /// freed. Prefer [`Client::terminate`].
     ///
     /// # Errors
-    /// [`ClientError::HoldsLocks`] when it has locked entities, which then nobody would free;
     /// [`ClientError::InstanceNotFound`]; [`ClientError::NotRunning`] when it has ended.
     pub async fn end_by_force(&self, instance: &str, reason: &str) -> Result<(), ClientError> {
         let state = self.state(instance).await?;
         let (instance, reason) = (state.instance, bounded_reason(reason));
         if state.status.is_terminal() {
             return Err(ClientError::NotRunning { id: instance, status: state.status });
-        }
-        if !self.unlocks_of(&instance).await?.is_empty() {
-            return Err(ClientError::HoldsLocks { id: instance });
         }
         log_event!(TerminatingInstance, %instance, %reason);
         self.call(&instance, Call::End { instance: instance.clone(), reason }).await.map(|_: Accepted| ())

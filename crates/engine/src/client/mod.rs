@@ -20,8 +20,8 @@ use steadfast_core::failure::bounded_reason;
 use steadfast_core::model::{Converter, OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
 use steadfast_core::{
-    EntityId, EventKind, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse, InstanceId, InstanceState,
-    Origin, Payload, TaskMessage, Timestamp, TraceContext, check_tags, log_event,
+    EntityId, EventAddress, EventKind, EventVersions, ExecutionId, ExecutionStarted, HistoryEvent, IdReuse,
+    InstanceId, InstanceState, Origin, Payload, TaskMessage, Timestamp, TraceContext, check_tags, log_event,
 };
 use steadfast_store::Store;
 use tokio::sync::oneshot;
@@ -158,16 +158,11 @@ impl Client {
         let message =
             self.message(&instance, Some(execution), EventKind::ExecutionStarted(Box::new(started)));
         let reuse = options.reuse;
-        let unlocks = match !fresh_id && reuse.replaces_live() {
-            true => self.unlocks_of(&instance).await?,
-            false => Vec::new(),
-        };
         let call = Call::Message { message: Box::new(message), fresh_id, reuse, watch };
         if self.call(&instance, call).instrument(span).await? == Accepted::Existing {
             let state = self.state(instance.as_str()).await?;
             return Ok(Started { instance, execution: state.execution, version: state.version });
         }
-        self.give_back(unlocks).await;
         Ok(Started { instance, execution, version })
     }
 
@@ -181,9 +176,39 @@ impl Client {
         name: &str,
         payload: &T,
     ) -> Result<(), ClientError> {
+        self.raise_event_to(instance, EventAddress::default(), name, payload).await
+    }
+
+    /// Sends an event to one execution, or one version, of an instance, and to no other that may have its id by the time
+    /// when the event arrives.
+    ///
+    /// # Errors
+    /// Those of [`Client::raise_event`], and [`ClientError::OtherExecution`] or [`ClientError::OtherVersion`] when that is
+    /// what the instance has. If it changes between this call and the moment when the orchestration takes its messages, the
+    /// event is discarded.
+    pub async fn raise_event_to<T: Serialize + ?Sized>(
+        &self,
+        instance: &str,
+        address: EventAddress,
+        name: &str,
+        payload: &T,
+    ) -> Result<(), ClientError> {
         let input = self.encode(payload)?;
-        let (span, trace) = trace::raising(name, instance);
-        self.send(instance, EventKind::EventRaised { name: name.into(), input, trace }).instrument(span).await
+        self.send_event(instance, address, name.into(), input).await
+    }
+
+    async fn send_event(
+        &self,
+        instance: &str,
+        address: EventAddress,
+        name: SmolStr,
+        input: Payload,
+    ) -> Result<(), ClientError> {
+        let (span, trace) = trace::raising(&name, instance);
+        let EventAddress { execution, version } = address;
+        let versions = version.map(|version| EventVersions { receiver: Some(version), ..Default::default() });
+        let kind = EventKind::raised(name, input, trace, versions);
+        self.send_to(instance, execution, kind).instrument(span).await
     }
 
     /// Ends an instance from outside, whatever it is doing; with `recurse` also the sub-orchestrations that it awaits,
@@ -225,6 +250,15 @@ impl Client {
     }
 
     async fn send(&self, instance: &str, kind: EventKind) -> Result<(), ClientError> {
+        self.send_to(instance, None, kind).await
+    }
+
+    async fn send_to(
+        &self,
+        instance: &str,
+        execution: Option<ExecutionId>,
+        kind: EventKind,
+    ) -> Result<(), ClientError> {
         let instance = InstanceId::parse(instance)?;
         if let EventKind::ExecutionTerminated { reason, .. }
         | EventKind::ExecutionSuspended { reason }
@@ -234,7 +268,7 @@ impl Client {
             self.check_size(reason.len())?;
         }
         log_sending(&instance, &kind);
-        let message = Box::new(self.message(&instance, None, kind));
+        let message = Box::new(self.message(&instance, execution, kind));
         self.call(
             &instance,
             Call::Message { message, fresh_id: false, reuse: IdReuse::default(), watch: None },
@@ -273,6 +307,9 @@ impl Client {
 fn log_sending(instance: &InstanceId, kind: &EventKind) {
     match kind {
         EventKind::EventRaised { name, .. } => log_event!(RaisingEvent, %instance, %name),
+        EventKind::VersionedEventRaised(raised) => {
+            log_event!(RaisingEvent, %instance, name = %raised.name);
+        }
         EventKind::ExecutionTerminated { reason, .. } => {
             let reason = bounded_reason(reason);
             log_event!(TerminatingInstance, %instance, %reason);

@@ -3,14 +3,13 @@
 use smol_str::SmolStr;
 use steadfast_core::entity::EntityOperation;
 use steadfast_core::{
-    EntityId, EventKind, ExecutionId, InstanceId, InstanceState, Payload, Timestamp, TraceContext,
+    EntityId, EventAddress, EventKind, ExecutionId, InstanceId, InstanceState, Payload, Timestamp,
+    TraceContext,
 };
-use tracing::Instrument;
 
 use super::{Client, StartOptions};
 use crate::error::ClientError;
 use crate::partition::WaitFor;
-use crate::trace;
 
 /// The calls of [`Client`] that take or give values, with JSON text in their place: for servers, tools and other
 /// languages, which know no Rust types. What has no values is called on the [`Client`] itself.
@@ -68,9 +67,7 @@ impl RawClient<'_> {
         input: Payload,
     ) -> Result<(), ClientError> {
         self.client.check_size(input.len())?;
-        let name = name.into();
-        let (span, trace) = trace::raising(&name, instance);
-        self.client.send(instance, EventKind::EventRaised { name, input, trace }).instrument(span).await
+        self.client.send_event(instance, EventAddress::default(), name.into(), input).await
     }
 
     /// Terminates an instance, like [`Client::terminate`], with a JSON text of any size as its reason, which clients of other

@@ -92,6 +92,7 @@ fn action_kind(action: Action, id: i32, whose: &Whose) -> Result<ActionKind, Wir
                 instance: InstanceId::parse(instance.instance_id)?,
                 name: event.name.into(),
                 input: payload(event.data),
+                address: None,
             }
         }
         Action::SendEntityMessage(message) => {
@@ -149,7 +150,7 @@ fn carried_event(event: wire::HistoryEvent, whose: &Whose) -> Result<CarriedEven
     let event = event_from_wire(event, whose)?;
     match event.kind {
         EventKind::EventRaised { name, input, trace } => {
-            Ok(CarriedEvent { name, input, timestamp: event.timestamp, trace })
+            Ok(CarriedEvent { name, input, timestamp: event.timestamp, trace, versions: None })
         }
         _ => Err(WireError::Impossible { what: "a carried event other than EventRaised" }),
     }

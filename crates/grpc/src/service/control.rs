@@ -49,12 +49,17 @@ impl TaskHubService {
         let reason = request.reason.unwrap_or_default();
         let mut unterminated_instance_ids = Vec::new();
         for instance in instances {
+            let state = self.client.state(&instance).await;
+            if state.is_ok_and(|state| state.requested_locks.is_some()) {
+                // The protocol's servers leave them alone, so clients expect to have to terminate them.
+                unterminated_instance_ids.push(instance);
+                continue;
+            }
             match self.client.end_by_force(&instance, &reason).await {
                 Ok(()) => {}
                 Err(
                     ClientError::InstanceNotFound { .. }
                     | ClientError::NotRunning { .. }
-                    | ClientError::HoldsLocks { .. }
                     | ClientError::InvalidInstanceId(_),
                 ) => unterminated_instance_ids.push(instance),
                 Err(error) => return Err(refused(error)),

@@ -20,7 +20,7 @@ pub(super) fn refused(error: ClientError) -> Status {
         ClientError::InstanceNotFound { .. } => Code::NotFound,
         ClientError::NotRunning { .. }
         | ClientError::NotEnded { .. }
-        | ClientError::HoldsLocks { .. }
+        | ClientError::OtherVersion { .. }
         | ClientError::NotFailed { .. }
         | ClientError::NotRewound { .. } => Code::FailedPrecondition,
         ClientError::OtherExecution { .. } => Code::NotFound,

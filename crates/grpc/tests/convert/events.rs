@@ -63,6 +63,7 @@ fn carried_events_follow_the_start_in_their_order() {
         input: json("1"),
         timestamp: at(second),
         trace: None,
+        versions: None,
     };
     let next = ExecutionStarted { carried_events: vec![carried("b", 2), carried("a", 3)], ..started() };
     let events = out(vec![EventKind::ExecutionStarted(Box::new(next)), EventKind::OrchestratorStarted]);

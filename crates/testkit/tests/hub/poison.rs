@@ -176,6 +176,59 @@ fn a_start_can_replace_a_poisoned_instance() {
     }
 }
 
+/// However an instance is ended without its code, and whatever happens in between, its locks go to whoever waits.
+#[test]
+fn locks_of_an_instance_that_is_ended_without_its_code_are_freed() {
+    for (end, crash_after) in ["terminate", "replace", "purge"]
+        .into_iter()
+        .flat_map(|end| [None, Some(1), Some(4), Some(9), Some(15), Some(25)].map(|after| (end, after)))
+    {
+        let place = format!("{end}, crash after {crash_after:?} steps");
+        let mut hub = sick(2);
+        hub.set_crashed_turns(0);
+        hub.start("hold", "holder", &["a", "b", "c"]);
+        hub.run();
+        // It waits for a lock of another, so its request is on its way when it is ended.
+        hub.start("hold", "waiter", &["0", "b"]);
+        hub.run();
+        hub.set_crashed_turns(100);
+        for instance in ["holder", "waiter"] {
+            hub.raise(instance, "whatever", &1);
+        }
+        hub.run();
+        assert_eq!(hub.poisoned().iter().filter(|(_, poison)| poison.parked).count(), 2, "{place}");
+        hub.set_crashed_turns(0);
+        hub.crash_and_recover();
+        hub.start("save", "saver", &(["0", "a", "b", "c"], 1));
+        hub.run();
+        assert_eq!(hub.state("saver").unwrap().status, OrchestrationStatus::Running, "{place}");
+        for instance in ["holder", "waiter"] {
+            if end == "replace" {
+                let start = hub.start("three_steps", instance, &1);
+                hub.reusing(start, IdReuse::default().on_live(OnExisting::Replace));
+            } else {
+                hub.terminate(instance, false);
+            }
+        }
+        if let Some(steps) = crash_after {
+            hub.run_steps(steps);
+            hub.crash_and_recover();
+        }
+        hub.run();
+        if end == "purge" {
+            for instance in ["holder", "waiter"] {
+                hub.purge(instance);
+            }
+        }
+        hub.finish();
+        assert_eq!(hub.state("saver").unwrap().status, OrchestrationStatus::Completed, "{place}");
+        for account in ["0", "a", "b", "c"] {
+            let entity = hub.state(&format!("@account@{account}")).unwrap().entity.unwrap();
+            assert_eq!((entity.lock, entity.state.unwrap().as_str()), (None, "2"), "{place}");
+        }
+    }
+}
+
 #[test]
 fn an_instance_that_crashes_slows_no_other() {
     let mut hub = Simulation::new(SimulationOptions {

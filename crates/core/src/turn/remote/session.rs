@@ -164,7 +164,9 @@ impl RemoteSession {
             let answered = answered_child(&event.kind);
             let current = self.execution.as_mut().filter(|execution| !execution.ended);
             let addressed = current.filter(|execution| {
+                let version = &execution.started.version;
                 wanted.is_none_or(|wanted| execution.started.answers_to(wanted, answered))
+                    && event.kind.wanted_version().is_none_or(|wanted| wanted == version)
             });
             if let EventKind::ExecutionRewound { .. } = &event.kind {
                 match addressed {

@@ -205,6 +205,10 @@ fn task_event(kind: &EventKind) -> Option<EventType> {
             name: name.to_string(),
             input: payload_to_wire(input),
         }),
+        EventKind::VersionedEventRaised(raised) => EventType::EventRaised(wire::EventRaisedEvent {
+            name: raised.name.to_string(),
+            input: payload_to_wire(&raised.input),
+        }),
         EventKind::EventRaised { name, input, .. } => {
             let (name, input) = (name.to_string(), payload_to_wire(input));
             EventType::EventRaised(wire::EventRaisedEvent { name, input })
