@@ -41,6 +41,12 @@ impl RequestedLocks {
         self.0.into_iter()
     }
 
+    /// The entities, for people to read; empty if there are none.
+    pub(crate) fn held(&self) -> String {
+        let entities = self.0.iter().flat_map(|(_, entities)| entities);
+        entities.map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ")
+    }
+
     /// How many entities are concerned.
     pub fn len(&self) -> usize {
         self.0.iter().map(|(_, entities)| entities.len()).sum()

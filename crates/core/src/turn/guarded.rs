@@ -64,10 +64,15 @@ impl Session {
         room: &HistoryRoom,
     ) -> Result<Turn, CrashedTurn> {
         let moved = if self.is_over() { put_continuation_first(&mut batch) } else { 0 };
-        guarded(|| self.run(&batch, now, room)).map_err(|problem| {
-            batch[..moved].rotate_left(moved.min(1));
-            CrashedTurn { batch, problem }
-        })
+        let mut turn = Turn::default();
+        match guarded(|| self.run(&mut batch, now, room, &mut turn)) {
+            Ok(()) => Ok(turn),
+            Err(problem) => {
+                self.put_events_back(&mut batch, turn);
+                batch[..moved].rotate_left(moved.min(1));
+                Err(CrashedTurn { batch, problem })
+            }
+        }
     }
 }
 

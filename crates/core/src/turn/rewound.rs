@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::emit::{child_start, refuse_start};
-use super::entities::{RequestedLocks, entity_message};
+use super::entities::entity_message;
 use super::nondeterminism::NonDeterminism;
 use super::session::{NotRegistered, Turn};
+use crate::entity::RequestedLocks;
 use crate::action::ActionKind;
 use crate::event::{
     EventKind, ExecutionStarted, HistoryEvent, ParentInstance, Predecessor, SubOrchestrationCreated,
@@ -84,11 +85,11 @@ impl<'a> Failed<'a> {
         if !history.iter().any(|event| is_failed_end(&event.kind)) {
             return Err(damaged("it does not end with a failure"));
         }
-        let mut locks = RequestedLocks::default();
-        history.iter().for_each(|event| locks.note(&event.kind));
-        match locks.held() {
-            held if held.is_empty() => Ok(Self { started, start_at }),
-            held => Err(RewindRefusal::HeldLocks(held)),
+        let mut locks = None;
+        history.iter().for_each(|event| RequestedLocks::note_in(&mut locks, &event.kind));
+        match locks {
+            None => Ok(Self { started, start_at }),
+            Some(locks) => Err(RewindRefusal::HeldLocks(locks.held())),
         }
     }
 

@@ -28,7 +28,15 @@ pub struct Session {
     pub(super) instance: InstanceId,
     max_payload_bytes: usize,
     pub(super) execution: Option<Execution>,
+    /// Of the execution that the turn under way begins: the version that its start asked for, and whether as an inherited one.
+    asked_version: Option<(ExecutionId, SmolStr, bool)>,
 }
+
+/// `OrchestratorStarted`, an action, and `OrchestratorCompleted`.
+const EVENTS_OF_A_SMALL_TURN: usize = 3;
+
+/// In place of an event that a turn has taken out of its batch. No event of a message has such a number.
+const TAKEN: i32 = i32::MIN;
 
 /// The code of a loaded instance is not registered in this program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +90,7 @@ pub struct Turn {
 impl Session {
     /// A session without history: for a new instance, or one whose execution is over.
     pub fn new(registry: Arc<Registry>, instance: InstanceId, max_payload_bytes: usize) -> Self {
-        Self { registry, instance, max_payload_bytes, execution: None }
+        Self { registry, instance, max_payload_bytes, execution: None, asked_version: None }
     }
 
     /// Replays a history, so that the next turn goes on where it ends. It may come in pieces of whole turns. History that the code disagrees with does not
@@ -223,27 +231,56 @@ impl Session {
         if self.is_over() {
             put_continuation_first(&mut batch);
         }
-        self.run(&batch, now, &HistoryRoom::UNLIMITED)
+        let mut turn = Turn::default();
+        self.run(&mut batch, now, &HistoryRoom::UNLIMITED, &mut turn);
+        turn
     }
 
-    /// The batch stays whole, should it have to be given back.
-    pub(super) fn run(&mut self, batch: &[TaskMessage], now: Timestamp, room: &HistoryRoom) -> Turn {
-        let mut turn = Turn::default();
-        for (at, message) in batch.iter().enumerate() {
-            self.accept(message, &batch[at + 1..], now, &mut turn);
+    /// The events move from the batch to the turn. [`Session::put_events_back`] undoes that.
+    pub(super) fn run(
+        &mut self,
+        batch: &mut [TaskMessage],
+        now: Timestamp,
+        room: &HistoryRoom,
+        turn: &mut Turn,
+    ) {
+        self.asked_version = None;
+        turn.events.reserve(batch.len() + EVENTS_OF_A_SMALL_TURN);
+        let mut rest = batch;
+        while let Some((message, behind)) = rest.split_first_mut() {
+            self.accept(message, behind, now, turn);
+            rest = behind;
         }
         if let Some(execution) = &mut self.execution
             && turn.execution.is_some()
         {
-            execution.end_without_room(room, &turn);
-            emit(&self.registry.middleware, &self.instance, execution, &mut turn);
+            execution.end_without_room(room, turn);
+            emit(&self.registry.middleware, &self.instance, execution, turn);
         }
-        turn
+    }
+
+    /// Makes the batch what it was before a turn that did not end well.
+    pub(super) fn put_events_back(&mut self, batch: &mut [TaskMessage], turn: Turn) {
+        // Behind `OrchestratorStarted`, what was taken comes first, and in the order of the batch.
+        let mut taken = turn.events.into_iter().skip(1);
+        for message in batch {
+            if message.event.event_id == TAKEN
+                && let Some(event) = taken.next()
+            {
+                message.event = event;
+            }
+            if let EventKind::ExecutionStarted(started) = &mut message.event.kind
+                && let Some((_, version, inherited)) =
+                    self.asked_version.take_if(|(execution, ..)| *execution == started.execution)
+            {
+                (started.version, started.version_inherited) = (version, inherited);
+            }
+        }
     }
 
     /// Reconciles one message with the state, and feeds its event to the execution it is for.
-    fn accept(&mut self, message: &TaskMessage, rest: &[TaskMessage], now: Timestamp, turn: &mut Turn) {
-        let mut event = message.event.clone();
+    fn accept(&mut self, message: &mut TaskMessage, rest: &[TaskMessage], now: Timestamp, turn: &mut Turn) {
+        let TaskMessage { execution: wanted, event, .. } = message;
         if let EventKind::ExecutionStarted(started) = &mut event.kind {
             if !self.is_over() || self.is_known(started) {
                 turn.discarded += 1;
@@ -253,33 +290,35 @@ impl Session {
                 return;
             }
             // An instance keeps the version that it began with, also when a greater one is registered later.
-            started.version = self.registry.version_of(started);
-            started.version_inherited = false;
+            let version = self.registry.version_of(started);
+            let asked = std::mem::replace(&mut started.version, version);
+            let inherited = std::mem::take(&mut started.version_inherited);
+            self.asked_version = Some((started.execution, asked, inherited));
             self.begin(started, event.timestamp);
             // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
             let now = if started.generation > 0 { now.max(event.timestamp) } else { now };
             open_turn(self.execution.as_ref(), now, turn);
             if self.refused(true) {
-                turn.events.push(event);
+                take_event(event, turn);
                 return;
             }
             let (execution, mismatch) = (started.execution, self.registry.versions().check(&started.version));
             if is_sent(rest, execution, is_termination) {
                 // Terminated before it began: its code never runs.
-                turn.events.push(event);
+                take_event(event, turn);
                 return;
             }
             if let (Some(execution), Err(mismatch)) = (&mut self.execution, mismatch) {
                 execution.fail(mismatch.into());
-                turn.events.push(event);
+                take_event(event, turn);
                 return;
             }
             if is_sent(rest, execution, is_suspension) {
                 // Suspended before it began: its code waits.
                 if let Some(execution) = &mut self.execution {
-                    execution.begin_suspended(&event);
+                    execution.begin_suspended(event);
                 }
-                turn.events.push(event);
+                take_event(event, turn);
                 return;
             }
         } else {
@@ -293,7 +332,7 @@ impl Session {
             let current = self.execution.as_ref().filter(|execution| !execution.ended);
             let addressed = current.is_some_and(|execution| {
                 let answers = |wanted| execution.started.answers_to(wanted, answered_child(&event.kind));
-                message.execution.is_none_or(answers)
+                wanted.is_none_or(answers)
             });
             let other_version = event
                 .kind
@@ -316,22 +355,22 @@ impl Session {
         let continues = matches!(execution.completion, Some(Completion::ContinueAsNew { .. }));
         let overrides = continues && matches!(event.kind, EventKind::ExecutionTerminated { .. });
         if over && !overrides {
-            match event.kind {
+            match &event.kind {
                 // Arrived in the turn in which the code continued as new: it goes along.
                 EventKind::EventRaised { .. } | EventKind::VersionedEventRaised(_) if continues => {
-                    execution.context.borrow_mut().inbox.extend(CarriedEvent::of(&event));
+                    execution.context.borrow_mut().inbox.extend(CarriedEvent::of(event));
                 }
                 EventKind::ExecutionSuspended { .. } | EventKind::ExecutionResumed { .. } if continues => {
-                    execution.ledger.forwarded.push(event);
+                    execution.ledger.forwarded.push(event.clone());
                 }
                 _ => turn.discarded += 1,
             }
             return;
         }
-        if let Err(error) = execution.feed(&event) {
+        if let Err(error) = execution.feed(event) {
             execution.fail_nondeterministic(error);
         }
-        turn.events.push(event);
+        take_event(event, turn);
     }
 
     /// The turn has begun. True when middleware refused it; the execution has failed then.
@@ -423,6 +462,12 @@ pub(super) fn answered_child(kind: &EventKind) -> Option<i32> {
         | EventKind::SubOrchestrationInstanceFailed { task_scheduled_id, .. } => Some(*task_scheduled_id),
         _ => None,
     }
+}
+
+/// Makes the message's event part of the turn.
+fn take_event(event: &mut HistoryEvent, turn: &mut Turn) {
+    let (timestamp, kind) = (event.timestamp, EventKind::OrchestratorStarted);
+    turn.events.push(std::mem::replace(event, HistoryEvent { event_id: TAKEN, timestamp, kind }));
 }
 
 /// Begins the turn with `OrchestratorStarted`, once. The clock of an execution never goes back.

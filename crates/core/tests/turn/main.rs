@@ -8,6 +8,7 @@ mod activities;
 mod cancelled;
 mod children;
 mod continue_as_new;
+mod crashed;
 mod determinism;
 mod equivalence;
 mod events;
