@@ -40,7 +40,10 @@ pub use event::{
     NO_EVENT_ID, ParentInstance, Predecessor, SubOrchestrationCreated, Tags, TraceContext, VersionedEvent,
 };
 pub use failure::FailureDetails;
-pub use ids::{ExecutionId, InstanceId, InvalidInstanceId, MAX_INSTANCE_ID_BYTES, PartitionId, Position};
+pub use ids::{
+    ExecutionId, InstanceId, InstanceMap, InvalidInstanceId, KnownHash, MAX_INSTANCE_ID_BYTES, PartitionId,
+    Position,
+};
 pub use message::{ActivityId, DelayedKey, Origin, TaskMessage, TimerKey};
 pub use payload::Payload;
 pub use query::{InstanceCounts, InstanceFacts, InstanceFilter, InstanceKind, TimeRange};

@@ -214,12 +214,11 @@ impl InstanceState {
 
     /// As the instance store keeps it. What most instances do not have comes last, if it is there, so that it costs others
     /// nothing and what was written without it can be read.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = codec::encode_to_vec(self);
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        codec::encode(self, into);
         if let Some(locks) = &self.requested_locks {
-            codec::encode(locks, &mut bytes);
+            codec::encode(locks, into);
         }
-        bytes
     }
 
     /// Reads what [`InstanceState::encode`] wrote.

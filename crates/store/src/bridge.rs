@@ -26,18 +26,23 @@ impl From<RecoveryError> for StoreError {
 
 /// What a capture writes.
 pub fn materialisation(capture: &Capture) -> Materialisation {
-    let mut instances: Vec<_> =
-        capture.instances.iter().map(|captured| instance_write(captured, capture.upto)).collect();
+    let mut buffer = Vec::new();
+    let writes = capture.instances.iter().map(|captured| instance_write(captured, capture.upto, &mut buffer));
+    let mut instances: Vec<_> = writes.collect();
     instances.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
     let rows = capture.rows.iter().map(|row| RowWrite { key: row.key.clone(), value: row.value.clone() });
     Materialisation { upto: capture.upto, instances, rows: rows.collect() }
 }
 
-fn instance_write(captured: &CapturedInstance, reflects: Position) -> InstanceWrite {
+fn instance_write(captured: &CapturedInstance, reflects: Position, buffer: &mut Vec<u8>) -> InstanceWrite {
+    buffer.clear();
     let change = match &captured.change {
         CapturedChange::Deleted => InstanceChange::Delete,
         CapturedChange::Put { state, replace, at, history, fresh } => InstanceChange::Put {
-            state: Arc::from(state.encode()),
+            state: {
+                state.encode(buffer);
+                Arc::from(&buffer[..])
+            },
             history: if *replace {
                 HistoryChange::Replace(history.clone())
             } else {

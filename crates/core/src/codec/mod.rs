@@ -46,7 +46,8 @@ pub fn encode<T: Serialize>(value: &T, buffer: &mut Vec<u8>) {
 
 /// The encoding of `value`.
 pub fn encode_to_vec<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut buffer = Vec::new();
+    // Most values fit, and growing there byte by byte would take several steps.
+    let mut buffer = Vec::with_capacity(128);
     encode(value, &mut buffer);
     buffer
 }

@@ -1,11 +1,9 @@
 //! A queue in which the instances take turns.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use foldhash::fast::FixedState;
-
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, InstanceMap};
 
 /// What waits on behalf of instances: a greater priority first; within one priority the instances take turns; within an
 /// instance in the order in which it came. It is not bounded by itself.
@@ -19,7 +17,7 @@ pub struct FairQueue<T> {
 struct Level<T> {
     /// Instances for which something waits, each once, the next one first.
     turns: VecDeque<InstanceId>,
-    queues: HashMap<InstanceId, VecDeque<T>, FixedState>,
+    queues: InstanceMap<VecDeque<T>>,
 }
 
 impl<T> Default for FairQueue<T> {
@@ -31,7 +29,7 @@ impl<T> Default for FairQueue<T> {
 impl<T> FairQueue<T> {
     /// Adds something at the end of its instance's queue.
     pub fn push(&mut self, priority: i32, instance: InstanceId, item: T) {
-        let empty = || Level { turns: VecDeque::new(), queues: HashMap::default() };
+        let empty = || Level { turns: VecDeque::new(), queues: InstanceMap::default() };
         let level = self.levels.entry(Reverse(priority)).or_insert_with(empty);
         let queue = level.queues.entry(instance.clone()).or_default();
         if queue.is_empty() {

@@ -9,6 +9,7 @@ use super::forced::incarnation;
 use super::intake::{can_be_consumed, scheduled_start};
 use super::links::Outgoing;
 use super::machine::Partition;
+use super::materialise::Changes;
 use super::record::{CheckpointHead, LogEntry};
 use super::rows;
 use super::tally::Tally;
@@ -76,10 +77,15 @@ impl Partition {
         self.tally.turn(instance, before, state);
         self.any_terminated |= state.status == OrchestrationStatus::Terminated;
         entry.changed_at = position;
-        self.dirty(instance, at).history.extend_from_slice(bytes);
+        let dirty = dirty(entry, instance, at, &mut self.changes, &mut self.overlay_bytes);
+        if dirty.history.capacity() == 0 {
+            // Most instances have a few turns more like this one.
+            dirty.history.reserve_exact(bytes.len() + (3 * bytes.len()).min(ENTRY_BYTES));
+        }
+        dirty.history.extend_from_slice(bytes);
         self.overlay_bytes += bytes.len();
         if ended {
-            let state = self.entries.get(instance).and_then(Entry::state).cloned();
+            let state = entry.state().cloned();
             self.open.effects.push(Effect::Ended(instance.clone(), state));
         }
     }
@@ -247,7 +253,7 @@ impl Partition {
         entry.presence = Presence::Present(Arc::new(state));
         entry.changed_at = position;
         entry.loaded = None;
-        let dirty = self.dirty(instance, 0);
+        let dirty = dirty(entry, instance, 0, &mut self.changes, &mut self.overlay_bytes);
         dirty.replace = true;
         dirty.deleted = false;
         dirty.at = 0;
@@ -265,7 +271,7 @@ impl Partition {
         entry.changed_at = position;
         entry.loaded = None;
         self.poisoned.clear(instance);
-        let dirty = self.dirty(instance, 0);
+        let dirty = dirty(entry, instance, 0, &mut self.changes, &mut self.overlay_bytes);
         dirty.deleted = true;
         dirty.at = 0;
         let dropped = std::mem::take(&mut dirty.history).len();
@@ -275,11 +281,7 @@ impl Partition {
     /// What changed of the instance since the last capture; `at` is the number of events before the change.
     pub(super) fn dirty(&mut self, instance: &InstanceId, at: u64) -> &mut Dirty {
         let entry = self.entries.entry(instance.clone()).or_default();
-        if entry.dirty.is_none() {
-            self.changes.instances.push(instance.clone());
-            self.overlay_bytes += ENTRY_BYTES;
-        }
-        entry.dirty.get_or_insert_with(|| Dirty { at, ..Dirty::default() })
+        dirty(entry, instance, at, &mut self.changes, &mut self.overlay_bytes)
     }
 
     /// The overlay no longer holds a captured change.
@@ -313,4 +315,19 @@ impl Partition {
             self.changes.deleted_rows.push(rows::outbox_key(receiver, sequence));
         }
     }
+}
+
+/// [`Partition::dirty`] of an entry that is at hand.
+fn dirty<'a>(
+    entry: &'a mut Entry,
+    instance: &InstanceId,
+    at: u64,
+    changes: &mut Changes,
+    overlay_bytes: &mut usize,
+) -> &'a mut Dirty {
+    entry.dirty.get_or_insert_with(|| {
+        changes.instances.push(instance.clone());
+        *overlay_bytes += ENTRY_BYTES;
+        Dirty { at, ..Dirty::default() }
+    })
 }

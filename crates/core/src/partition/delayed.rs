@@ -65,7 +65,6 @@ impl Partition {
             let Some(mut message) = self.settle_delayed(key) else { break };
             message.origin = Origin::Delayed(key);
             let instance = message.instance.clone();
-            self.ensure_entry(&instance, false);
             self.enqueue(&instance, message, None);
         }
     }

@@ -107,6 +107,11 @@ pub(super) struct RunningBatch {
 }
 
 impl RunningBatch {
+    /// For so many messages.
+    pub(super) fn for_messages(count: usize) -> Self {
+        Self { items: Vec::with_capacity(count), ..Self::default() }
+    }
+
     /// Adds a message that was taken out of the queue; `first_left` is the first number that stays there.
     pub(super) fn note(&mut self, queued: &Queued, first_left: u64) {
         if queued.sequence < first_left {
@@ -126,6 +131,10 @@ impl RunningBatch {
         if queued.logged {
             self.any_logged = true;
         } else if queued.message.origin != Origin::Client {
+            if self.settled.is_empty() {
+                // Nearly every batch has one, and room for four is a larger allocation.
+                self.settled.reserve_exact(1);
+            }
             self.settled.push(queued.message.origin.clone());
         }
     }
@@ -185,6 +194,19 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// A turn over these messages begins; whether its session has to be made.
+    pub(super) fn begin_turn(&mut self, running: RunningBatch) -> bool {
+        self.running = Some(running);
+        std::mem::replace(&mut self.session, SessionPhase::Running) == SessionPhase::None
+    }
+
+    /// The turn under way has ended; its messages.
+    pub(super) fn end_turn(&mut self) -> Option<RunningBatch> {
+        let running = self.running.take()?;
+        self.session = SessionPhase::Idle;
+        Some(running)
+    }
+
     pub(super) fn state(&self) -> Option<&Arc<InstanceState>> {
         match &self.presence {
             Presence::Present(state) => Some(state),

@@ -190,7 +190,6 @@ impl Partition {
         let (mine, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(id, ..)| id == instance);
         self.replacements = others;
         for (instance, message, asked) in mine {
-            self.ensure_entry(&instance, false);
             self.enqueue(&instance, message, Some(asked));
         }
     }

@@ -34,7 +34,9 @@ impl Partition {
             return;
         }
         let instance = message.instance.clone();
-        self.ensure_entry(&instance, fresh_id);
+        if fresh_id {
+            self.ensure_entry(&instance, true);
+        }
         self.enqueue(&instance, message, Some(Asked { token, reuse }));
     }
 
@@ -52,7 +54,6 @@ impl Partition {
             return;
         }
         let instance = message.instance.clone();
-        self.ensure_entry(&instance, false);
         self.enqueue(&instance, message, None);
     }
 
@@ -85,7 +86,6 @@ impl Partition {
             event: HistoryEvent::message(self.now, kind),
             origin: Origin::Activity(id),
         };
-        self.ensure_entry(&task.instance, false);
         self.enqueue(&task.instance, message, None);
         true
     }
@@ -164,7 +164,6 @@ impl Partition {
                 event: HistoryEvent::message(self.now, kind),
                 origin: Origin::Timer(timer),
             };
-            self.ensure_entry(&instance, false);
             self.enqueue(&instance, message, None);
         }
         while let Some((at, instance)) = self.held.pop_first() {
@@ -206,9 +205,12 @@ impl Partition {
 
     /// Puts a message into its instance's queue, or turns it away.
     pub(super) fn enqueue(&mut self, instance: &InstanceId, message: TaskMessage, asked: Option<Asked>) {
+        let Some(entry) = self.entries.get_mut(instance) else {
+            self.ensure_entry(instance, false);
+            return self.enqueue(instance, message, asked);
+        };
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let Some(entry) = self.entries.get_mut(instance) else { return };
         let unknown = matches!(entry.presence, Presence::Unknown);
         let queued = Queued {
             sequence,
@@ -321,8 +323,8 @@ impl Partition {
         }
         self.open.fresh.push((instance.clone(), queued.sequence));
         entry.queue.push_back(queued);
-        if of_use {
-            self.mark_ready(instance);
+        if of_use && !std::mem::replace(&mut entry.ready, true) {
+            self.ready.push_back(instance.clone());
         }
     }
 }

@@ -1,10 +1,8 @@
 //! The partition's data, the open record, and the commit cycle.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-
-use foldhash::fast::FixedState;
 
 use super::activities::Activities;
 use super::delayed::Delayed;
@@ -19,7 +17,7 @@ use super::residents::Residents;
 use super::tally::Tally;
 use super::turns::Work;
 use crate::codec;
-use crate::ids::{InstanceId, PartitionId, Position};
+use crate::ids::{InstanceId, InstanceMap, PartitionId, Position};
 use crate::message::{DelayedKey, Origin, TaskMessage, TimerKey};
 use crate::state::InstanceState;
 use crate::time::Timestamp;
@@ -121,7 +119,7 @@ impl PartitionOptions {
 pub struct Partition {
     pub(super) options: PartitionOptions,
     pub(super) now: Timestamp,
-    pub(super) entries: HashMap<InstanceId, Entry, FixedState>,
+    pub(super) entries: InstanceMap<Entry>,
     /// Instances that may have a turn to run.
     pub(super) ready: VecDeque<InstanceId>,
     /// Loads and evictions that the shell has not fetched yet.
@@ -209,7 +207,7 @@ impl Partition {
         let mut partition = Self {
             options,
             now: Timestamp::default(),
-            entries: HashMap::default(),
+            entries: InstanceMap::default(),
             ready: VecDeque::new(),
             work: VecDeque::new(),
             residents: Residents::default(),

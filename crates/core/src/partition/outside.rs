@@ -109,9 +109,12 @@ impl Partition {
 
     /// The batch of the turn whose result has come, wherever it ran.
     pub(super) fn take_running(&mut self, instance: &InstanceId) -> Option<RunningBatch> {
-        let Some(entry) = self.entries.get_mut(instance).filter(|entry| entry.outside) else {
-            return self.end_running(instance);
-        };
+        let entry = self.entries.get_mut(instance)?;
+        if !entry.outside {
+            let running = entry.end_turn()?;
+            self.running -= 1;
+            return Some(running);
+        }
         entry.outside = false;
         entry.session = SessionPhase::Idle;
         self.outside -= 1;

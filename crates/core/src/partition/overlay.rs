@@ -3,15 +3,12 @@
 //! A query must not stall the partition, so it reads what changed since the last capture in parts of bounded work, and
 //! gets the capture under way, which never changes, as a whole to look through elsewhere.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use foldhash::fast::FixedState;
 
 use super::effect::{Effect, Token};
 use super::machine::Partition;
 use super::materialise::{Capture, CapturedChange};
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, InstanceMap};
 use crate::query::{InstanceFilter, InstanceKind};
 use crate::state::InstanceState;
 
@@ -29,7 +26,7 @@ pub struct OverlayCursor {
 /// stored of them does not count.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    changed: HashMap<InstanceId, Option<Arc<InstanceState>>, FixedState>,
+    changed: InstanceMap<Option<Arc<InstanceState>>>,
     captures: Vec<Arc<Capture>>,
 }
 

@@ -22,6 +22,7 @@ use crate::ids::InstanceId;
 use crate::message::TaskMessage;
 use crate::payload::Payload;
 use crate::state::{InstanceState, OrchestrationStatus};
+use crate::turn::HistoryRoom;
 use crate::turn::{RewindRefusal, Turn, is_same_child, rewound_execution, taken_over, to_parent, unanswered};
 
 /// What a rewind does to an instance.
@@ -132,10 +133,11 @@ impl Partition {
                 let (batch, mut running) = take_until(entry, upto);
                 running.has_start = true;
                 let session = SessionSource::Rewind { stored, stored_events, pieces };
-                let mut request = self.hand_out(instance, batch, running, session);
+                let is_new = entry.begin_turn(running);
                 // Its events are counted when it is known which of them stay.
-                request.room.bytes = state.history_bytes;
-                Some(request)
+                let room = HistoryRoom { bytes: state.history_bytes, ..self.options.room(None) };
+                let instance = instance.clone();
+                Some(self.hand_out(TurnRequest { instance, batch, session, now: self.now, room }, is_new))
             }
             Verdict::Begin => {
                 entry.parked = None;
@@ -144,7 +146,10 @@ impl Partition {
                     running.begins_again = begin_instead(entry, message);
                 }
                 running.has_start = true;
-                Some(self.hand_out(instance, batch, running, SessionSource::New))
+                let is_new = entry.begin_turn(running);
+                let (instance, session, room) =
+                    (instance.clone(), SessionSource::New, self.options.room(None));
+                Some(self.hand_out(TurnRequest { instance, batch, session, now: self.now, room }, is_new))
             }
             Verdict::Answer | Verdict::Nothing => {
                 let (batch, running) = take_until(entry, upto);

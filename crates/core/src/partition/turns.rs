@@ -197,34 +197,27 @@ impl Partition {
         // One that is terminated before it begins needs no code; so it does not matter why it was parked.
         entry.parked = None;
         let (batch, running) = take_batch(entry);
-        Some(self.hand_out(instance, batch, running, session))
+        let room = self.options.room(entry.state().map(|state| &**state));
+        let is_new = entry.begin_turn(running);
+        let request = TurnRequest { instance: instance.clone(), batch, session, now: self.now, room };
+        Some(self.hand_out(request, is_new))
     }
 
     fn begin_entity_turn(&mut self, instance: &InstanceId) -> Option<TurnRequest> {
         let entry = self.entries.get_mut(instance)?;
         let (batch, running) = take_entity_batch(entry, self.options.entity_batch_max)?;
         let session = entity_source(entry);
-        Some(self.hand_out(instance, batch, running, session))
+        let is_new = entry.begin_turn(running);
+        let (instance, room) = (instance.clone(), HistoryRoom::UNLIMITED);
+        Some(self.hand_out(TurnRequest { instance, batch, session, now: self.now, room }, is_new))
     }
 
-    pub(super) fn hand_out(
-        &mut self,
-        instance: &InstanceId,
-        batch: Vec<TaskMessage>,
-        running: RunningBatch,
-        session: SessionSource,
-    ) -> TurnRequest {
-        let mut room = HistoryRoom::UNLIMITED;
-        if let Some(entry) = self.entries.get_mut(instance) {
-            room = self.options.room(entry.state().map(|state| &**state));
-            entry.running = Some(running);
-            if entry.session == SessionPhase::None {
-                self.residents.added();
-            }
-            entry.session = SessionPhase::Running;
-            self.running += 1;
+    pub(super) fn hand_out(&mut self, request: TurnRequest, is_new_session: bool) -> TurnRequest {
+        if is_new_session {
+            self.residents.added();
         }
-        TurnRequest { instance: instance.clone(), batch, session, now: self.now, room }
+        self.running += 1;
+        request
     }
 
     /// A load is done.
@@ -352,9 +345,7 @@ impl Partition {
     }
 
     pub(super) fn end_running(&mut self, instance: &InstanceId) -> Option<RunningBatch> {
-        let entry = self.entries.get_mut(instance)?;
-        let running = entry.running.take()?;
-        entry.session = SessionPhase::Idle;
+        let running = self.entries.get_mut(instance)?.end_turn()?;
         self.running -= 1;
         Some(running)
     }
@@ -461,11 +452,11 @@ pub(super) fn whole_history(entry: &mut Entry, events: u64) -> Option<(Vec<u8>, 
 
 /// Takes the whole queue, up to a rewind that is not its first message: what comes before that may end the instance.
 fn take_batch(entry: &mut Entry) -> (Vec<TaskMessage>, RunningBatch) {
-    let mut running = RunningBatch::default();
-    let mut queue = std::mem::take(&mut entry.queue);
-    let rewind = queue.iter().skip(1).position(|queued| is_rewind(&queued.message));
-    let count = rewind.map_or(queue.len(), |at| at + 1);
+    let rewind = entry.queue.iter().skip(1).position(|queued| is_rewind(&queued.message));
+    let count = rewind.map_or(entry.queue.len(), |at| at + 1);
+    let mut running = RunningBatch::for_messages(count);
     let mut batch = Vec::with_capacity(count);
+    let mut queue = std::mem::take(&mut entry.queue);
     for mut queued in queue.drain(..count) {
         running.note(&queued, u64::MAX);
         if let EventKind::ExecutionStarted(started) = &mut queued.message.event.kind {

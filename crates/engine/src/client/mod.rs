@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use serde::Serialize;
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 use steadfast_core::failure::bounded_reason;
 use steadfast_core::model::{Converter, OrchestrationHandle, Registry};
 use steadfast_core::partition::Accepted;
@@ -142,7 +142,11 @@ impl Client {
     ) -> Result<Started, ClientError> {
         let (instance, fresh_id) = match options.instance_id {
             Some(id) => (InstanceId::parse(id)?, false),
-            None => (InstanceId::from_trusted(format_smolstr!("{}", Uuid::now_v7().as_simple())), true),
+            None => {
+                let mut text = Uuid::encode_buffer();
+                let text = &*Uuid::now_v7().as_simple().encode_lower(&mut text);
+                (InstanceId::from_trusted(text), true)
+            }
         };
         let execution = ExecutionId::new(Uuid::now_v7());
         let tags = options.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect();

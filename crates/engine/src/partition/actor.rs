@@ -7,7 +7,7 @@ use actix::{Actor, Addr, AsyncContext, Context, SpawnHandle};
 use foldhash::fast::FixedState;
 use steadfast_core::model::Registry;
 use steadfast_core::partition::{Partition, Token};
-use steadfast_core::{InstanceId, PartitionId, Timestamp};
+use steadfast_core::{InstanceMap, PartitionId, Timestamp};
 use steadfast_store::StoreError;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -55,7 +55,7 @@ pub(crate) struct PartitionFailure {
 pub(crate) struct PartitionActor {
     pub(super) machine: Partition,
     pub(super) shared: PartitionContext,
-    pub(super) instances: HashMap<InstanceId, Addr<InstanceActor>, FixedState>,
+    pub(super) instances: InstanceMap<Addr<InstanceActor>>,
     /// Clients that wait for what they asked to become durable.
     pub(super) calls: HashMap<Token, PendingCall, FixedState>,
     pub(super) reads: HashMap<Token, PendingRead, FixedState>,
@@ -118,7 +118,7 @@ impl PartitionActor {
             machine,
             attempts,
             shared,
-            instances: HashMap::default(),
+            instances: InstanceMap::default(),
             calls: HashMap::default(),
             reads: HashMap::default(),
             waiters: Waiters::default(),

@@ -90,15 +90,16 @@ impl PartitionActor {
 
     fn run_turn(&mut self, request: TurnRequest, context: &mut Context<Self>) {
         let instance = &request.instance;
-        let actor = match (&request.session, self.instances.get(instance)) {
-            (SessionSource::Resident | SessionSource::Entity(_), Some(actor)) => actor.clone(),
-            _ => {
-                let actor = InstanceActor::start_for(instance.clone(), &self.shared, context);
-                self.instances.insert(instance.clone(), actor.clone());
-                actor
-            }
-        };
+        if matches!(request.session, SessionSource::Resident | SessionSource::Entity(_))
+            && let Some(actor) = self.instances.get(instance)
+        {
+            actor.do_send(RunTurn(request));
+            return;
+        }
+        let instance = instance.clone();
+        let actor = InstanceActor::start_for(instance.clone(), &self.shared, context);
         actor.do_send(RunTurn(request));
+        self.instances.insert(instance, actor);
     }
 
     fn perform_effects(&mut self, effects: Vec<Effect>, context: &mut Context<Self>) {

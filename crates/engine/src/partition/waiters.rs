@@ -1,12 +1,10 @@
 //! Clients that wait for instances to begin or to end. They may give up at any moment, and they may wait for instances
 //! that never come; what they leave behind stays within a constant factor of those that still wait.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use steadfast_core::partition::Token;
-use steadfast_core::{InstanceId, InstanceState};
+use steadfast_core::{InstanceId, InstanceMap, InstanceState};
 
 use super::messages::{Answer, Wait, WaitFor};
 
@@ -31,7 +29,7 @@ impl Waiting {
 /// All that wait.
 #[derive(Default)]
 pub(super) struct Waiters {
-    by_instance: HashMap<InstanceId, Vec<Waiting>, FixedState>,
+    by_instance: InstanceMap<Vec<Waiting>>,
     /// With so many instances, those are looked for that nobody waits for any more.
     sweep_at: usize,
 }
