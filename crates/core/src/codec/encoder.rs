@@ -10,12 +10,11 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// The greatest number that is written as one byte; the bytes above it say how many follow.
-const ONE_BYTE_MAX: u8 = 250;
-const TWO_BYTES_FOLLOW: u8 = 251;
-const FOUR_BYTES_FOLLOW: u8 = 252;
-const EIGHT_BYTES_FOLLOW: u8 = 253;
-const SIXTEEN_BYTES_FOLLOW: u8 = 254;
+/// A number below this is written as one byte. The bytes from here on say how many follow.
+pub(super) const TWO_BYTES_FOLLOW: u8 = 251;
+pub(super) const FOUR_BYTES_FOLLOW: u8 = 252;
+pub(super) const EIGHT_BYTES_FOLLOW: u8 = 253;
+pub(super) const SIXTEEN_BYTES_FOLLOW: u8 = 254;
 
 /// Appends values to a buffer.
 pub(super) struct Encoder<'a>(pub(super) &'a mut Vec<u8>);
@@ -41,7 +40,7 @@ impl Encoder<'_> {
 
     #[inline]
     fn unsigned(&mut self, number: u64) {
-        if number <= u64::from(ONE_BYTE_MAX) {
+        if number < u64::from(TWO_BYTES_FOLLOW) {
             self.byte(number as u8);
         } else {
             self.long(number);

@@ -3,19 +3,18 @@
 //! Integers are variable-length and little-endian, so small numbers take a byte. What is encoded has no type
 //! information: whoever stores it puts [`FORMAT_VERSION`] in front of it or keeps it beside it.
 
+mod decoder;
 mod encoder;
 
 use serde::{Deserialize, Serialize};
 
+use decoder::Decoder;
 use encoder::Encoder;
 
 pub use crate::compression::{COMPRESS_FROM_DEFAULT, compress_payloads_from};
 
 /// The version of everything encoded here. It changes when an old record would be read wrongly.
 pub const FORMAT_VERSION: u8 = 2;
-
-/// No single encoded value is larger; a larger length can only be damage, and is refused before memory is taken.
-const LIMIT: usize = 1 << 31;
 
 /// Bytes that are not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,10 +29,6 @@ impl DecodeError {
     pub fn new(problem: impl Into<String>) -> Self {
         Self { problem: problem.into() }
     }
-}
-
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<LIMIT>()
 }
 
 /// Appends the encoding of `value` to `buffer`.
@@ -57,9 +52,9 @@ pub fn encode_to_vec<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// When the bytes end too early or do not fit the type.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &mut &'de [u8]) -> Result<T, DecodeError> {
-    let (value, read) = bincode::serde::borrow_decode_from_slice(bytes, config())
-        .map_err(|error| DecodeError::new(error.to_string()))?;
-    *bytes = &bytes[read..];
+    let mut decoder = Decoder { bytes };
+    let value = T::deserialize(&mut decoder).map_err(|error| DecodeError::new(error.to_string()))?;
+    *bytes = decoder.bytes;
     Ok(value)
 }
 
@@ -89,6 +84,11 @@ pub fn decode_many<'de, T: Deserialize<'de>>(mut bytes: &'de [u8]) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+
     use super::*;
 
     #[test]
@@ -102,16 +102,21 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_every_length_and_all_kinds_of_values_are_written_like_bincode_does() {
-        #[derive(Serialize)]
+    fn numbers_of_every_length_and_all_kinds_of_values_are_written_and_read_like_bincode_does() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
         enum Kind {
             Unit,
             New(i8),
             Tuple(i16, u16),
-            Struct { wide: i128, text: &'static str },
+            Struct { wide: i128, text: String },
         }
-        fn check<T: Serialize>(value: T) {
-            assert_eq!(encode_to_vec(&value), bincode::serde::encode_to_vec(&value, config()).unwrap());
+        fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+            let bytes = encode_to_vec(&value);
+            assert_eq!(bytes, bincode::serde::encode_to_vec(&value, bincode::config::standard()).unwrap());
+            assert_eq!(decode_all::<T>(&bytes).unwrap(), value);
+            for end in 0..bytes.len() {
+                assert!(decode_all::<T>(&bytes[..end]).is_err());
+            }
         }
         for bits in 0..128 {
             for near in [0, 1, 2, 6] {
@@ -120,11 +125,27 @@ mod tests {
                 check((wide as i8, wide as i16, wide as i32, wide as i64, wide as i128, wide as isize));
             }
         }
-        check((250u64, 251u64, -125i64, -126i64, f32::MIN, f64::NAN, true, 'ß', ()));
+        check((250u64, 251u64, -125i64, -126i64, f32::MIN, f64::MAX, true, 'a', ['ß', '€', '𝄞']));
         check([Kind::Unit, Kind::New(-1), Kind::Tuple(-200, 60_000)]);
-        check((Kind::Struct { wide: -1, text: "x" }, Some("y"), None::<u8>, &b"bytes"[..]));
-        check(std::collections::BTreeMap::from([("k", vec![1]), ("l", vec![])]));
-        check(serde_json::json!(["no", "marks"]).as_array().unwrap());
+        check((Kind::Struct { wide: -1, text: "x".to_owned() }, Some("y".to_owned()), None::<u8>));
+        check(BTreeMap::from([("k".to_owned(), vec![1]), ("l".to_owned(), vec![])]));
+    }
+
+    #[test]
+    fn bytes_that_stand_for_no_value_are_errors() {
+        let refused = |bytes: &[u8], what: &str| {
+            let problems = [decode_all::<u64>(bytes).err(), decode_all::<Option<bool>>(bytes).err()];
+            assert!(problems.iter().flatten().any(|error| error.problem.contains(what)), "{problems:?}");
+        };
+        refused(&[254, 1], "254 is no length of a number");
+        refused(&[2], "2 is no sign of whether there is a value");
+        refused(&[1, 2], "2 is no boolean");
+        for mark in [251, 252, 253] {
+            refused(&[mark, 1], "too early");
+        }
+        assert!(decode_all::<u16>(&[252, 1, 0, 0, 0]).is_err() && decode_all::<u32>(&[253; 9]).is_err());
+        assert!(decode_all::<char>(&[0xff]).is_err() && decode_all::<char>(&[0xf0, 0x9d]).is_err());
+        assert!(decode_all::<serde_json::Value>(&[0]).is_err());
     }
 
     #[test]
