@@ -188,6 +188,30 @@ async fn inputs_and_outputs_are_shown_unless_they_are_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn long_inputs_and_outputs_are_shown_or_left_out_wherever_the_instance_is() {
+    let hub = hub(true).register(greet).start().await.unwrap();
+    let client = hub.client();
+    let long = "anna".repeat(100_000);
+    client.start_with(greet, long.clone(), with_id("long")).await.unwrap();
+    end_of(&client, "long").await;
+    // At first it is in memory, later in the store, and at some moment in both.
+    for _ in 0..50 {
+        for omit_payloads in [true, false] {
+            let page = client.query(&InstanceQuery { omit_payloads, ..InstanceQuery::default() }).await;
+            let shown = page.unwrap().instances.remove(0);
+            assert_eq!((shown.instance.as_str(), shown.status), ("long", OrchestrationStatus::Completed));
+            let (input, output) = (shown.input.as_str().len(), shown.output.map(|it| it.as_str().len()));
+            match omit_payloads {
+                true => assert_eq!((input, output), (4, None)),
+                false => assert_eq!((input, output), (long.len() + 2, Some(long.len() + 10))),
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counts_by_status_follow_every_change() {
     for extended_sessions in [true, false] {
         let builder = hub(extended_sessions).register(greet).register(break_down);

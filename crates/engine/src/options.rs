@@ -45,9 +45,9 @@ pub struct HubOptions {
     pub turn_retry_delay: Duration,
     /// How often what changed is moved from the commit log to the instance store, at least.
     pub materialise_interval: Duration,
-    /// The amount of changes, in bytes for each partition, at which they are moved without waiting.
+    /// The amount of changes, as bytes of memory for each partition, at which they are moved without waiting.
     pub materialise_after_bytes: usize,
-    /// The amount of changes not yet moved, in bytes for each partition, at which new work is held back.
+    /// The amount of changes not yet moved, as bytes of memory for each partition, at which new work is held back.
     pub overlay_bytes_max: usize,
     /// How long [`crate::Hub::stop`] waits for activities that are running. Those that take longer are run again when
     /// the hub is next started.
@@ -74,8 +74,8 @@ impl Default for HubOptions {
             turn_crashes_max: 5,
             turn_retry_delay: Duration::from_secs(1),
             materialise_interval: Duration::from_millis(500),
-            materialise_after_bytes: 12 << 20,
-            overlay_bytes_max: 64 << 20,
+            materialise_after_bytes: 32 << 20,
+            overlay_bytes_max: 96 << 20,
             stop_timeout: Duration::from_secs(10),
             unavailable_timeout: Duration::from_secs(10),
         }

@@ -12,7 +12,7 @@ use steadfast_core::{
     InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
 };
 use steadfast_store::{
-    HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, Store, StoreError,
+    Detail, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, Store, StoreError,
 };
 use steadfast_store_sled::{SledOptions, SledStore};
 
@@ -111,6 +111,7 @@ fn measure_instances(folder: &Path, count: usize) -> Result<(), Box<dyn Error>> 
             )),
             reflects: Position(number as u64),
             change: InstanceChange::Put {
+                outline: None,
                 state: Arc::clone(&state),
                 history: HistoryChange::Append { at: 0, bytes: Arc::clone(&history) },
                 history_events: 12,
@@ -142,7 +143,7 @@ fn measure_instances(folder: &Path, count: usize) -> Result<(), Box<dyn Error>> 
     let reopening = reopened.elapsed();
     let rss_reopened = rss_bytes()?;
     let scanned = Instant::now();
-    let found = store.find_instances(&InstanceFilter::default(), None, 1000)?.instances.len();
+    let found = store.find_instances(&InstanceFilter::default(), None, 1000, Detail::State)?.instances.len();
     println!(
         "instances: {count} of 950 bytes: {:.0}/s; RSS {} MB, after reopening {} MB; reopening {:?}; disk {} MB; \
          scan of {found} in {:?}; {} files beside it",

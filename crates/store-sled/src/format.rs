@@ -12,7 +12,7 @@ use crate::database::sync_path;
 use crate::error::{corrupt, from_io};
 
 /// The format that this version reads and writes. Any change of what is stored, or how, gets a new number.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 const FILE: &str = "hub";
 const TITLE: &str = "steadfast hub";

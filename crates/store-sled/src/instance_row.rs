@@ -2,7 +2,8 @@
 //! not expected to grow.
 //!
 //! flags u8, reflects u64, events u64, generation u32, state version u32, length of the history u32, history (if it
-//! is in the row), then the state, or its length u64 (if it is elsewhere). Numbers are big-endian.
+//! is in the row), then the state, or its length u64 (if it is elsewhere) and its outline (if it has one). Numbers are
+//! big-endian.
 
 use steadfast_core::Position;
 
@@ -10,6 +11,7 @@ use crate::database::VALUE_BYTES_MAX;
 
 const HISTORY_INLINE: u8 = 1;
 const STATE_ELSEWHERE: u8 = 2;
+const OUTLINE: u8 = 4;
 const HEAD_BYTES: usize = 1 + 8 + 8 + 4 + 4 + 4;
 
 /// The fixed part of the row.
@@ -38,8 +40,13 @@ pub(crate) struct Row<'a> {
 pub(crate) enum State<'a> {
     /// In the row.
     Here(&'a [u8]),
-    /// Among the pieces, and so long.
-    Elsewhere(usize),
+    /// Among the pieces.
+    Elsewhere {
+        /// So long.
+        len: usize,
+        /// What can be read of it here.
+        outline: Option<&'a [u8]>,
+    },
 }
 
 /// Whether a state and a history of these lengths fit into one row.
@@ -52,14 +59,16 @@ pub(crate) fn encode(row: &Row<'_>) -> Vec<u8> {
     let history = row.history.unwrap_or_default();
     let state_bytes = match row.state {
         State::Here(state) => state.len(),
-        State::Elsewhere(_) => 8,
+        State::Elsewhere { outline, .. } => 8 + outline.map_or(0, <[u8]>::len),
     };
     let mut flags = 0;
     if row.history.is_some() {
         flags |= HISTORY_INLINE;
     }
-    if matches!(row.state, State::Elsewhere(_)) {
-        flags |= STATE_ELSEWHERE;
+    match row.state {
+        State::Here(_) => {}
+        State::Elsewhere { outline: None, .. } => flags |= STATE_ELSEWHERE,
+        State::Elsewhere { outline: Some(_), .. } => flags |= STATE_ELSEWHERE | OUTLINE,
     }
     let mut value = Vec::with_capacity(HEAD_BYTES + history.len() + state_bytes);
     value.push(flags);
@@ -71,7 +80,10 @@ pub(crate) fn encode(row: &Row<'_>) -> Vec<u8> {
     value.extend_from_slice(history);
     match row.state {
         State::Here(state) => value.extend_from_slice(state),
-        State::Elsewhere(len) => value.extend_from_slice(&(len as u64).to_be_bytes()),
+        State::Elsewhere { len, outline } => {
+            value.extend_from_slice(&(len as u64).to_be_bytes());
+            value.extend_from_slice(outline.unwrap_or_default());
+        }
     }
     value
 }
@@ -91,10 +103,15 @@ pub(crate) fn decode(mut value: &[u8]) -> Option<Row<'_>> {
     let state = if flags & STATE_ELSEWHERE == 0 {
         State::Here(rest)
     } else {
-        let len = u64::from_be_bytes(<[u8; 8]>::try_from(rest).ok()?);
-        State::Elsewhere(usize::try_from(len).ok()?)
+        let (len, rest) = rest.split_first_chunk()?;
+        let len = usize::try_from(u64::from_be_bytes(*len)).ok()?;
+        let outline = (flags & OUTLINE != 0).then_some(rest);
+        if outline.is_none() && !rest.is_empty() {
+            return None;
+        }
+        State::Elsewhere { len, outline }
     };
-    (flags & !(HISTORY_INLINE | STATE_ELSEWHERE) == 0).then_some(Row { head, history, state })
+    (flags & !(HISTORY_INLINE | STATE_ELSEWHERE | OUTLINE) == 0).then_some(Row { head, history, state })
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -111,7 +128,12 @@ mod tests {
     fn rows_of_every_kind_read_back_and_their_beginnings_are_refused() {
         let head = Head { reflects: Position(7), events: 3, generation: 1, state_version: 2 };
         for history in [None, Some(&b""[..]), Some(&b"history"[..])] {
-            for state in [State::Here(b""), State::Here(b"state"), State::Elsewhere(100_000)] {
+            for state in [
+                State::Here(b""),
+                State::Here(b"state"),
+                State::Elsewhere { len: 100_000, outline: None },
+                State::Elsewhere { len: 100_000, outline: Some(b"outline") },
+            ] {
                 let row = Row { head, history, state };
                 let value = encode(&row);
                 assert_eq!(decode(&value), Some(row));

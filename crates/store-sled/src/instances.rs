@@ -50,7 +50,8 @@ impl Instances {
     /// Writes one change.
     pub(crate) fn write(&self, pieces: &Pieces, write: &InstanceWrite) -> Result<(), StoreError> {
         let id = &write.instance;
-        let InstanceChange::Put { state, history, history_events, fresh, ended, .. } = &write.change else {
+        let InstanceChange::Put { state, outline, history, history_events, fresh, ended, .. } = &write.change
+        else {
             self.tree.remove(id.as_str()).map_err(|error| from_sled("removing an instance", &error))?;
             return pieces.remove_all(&keys::instance(id));
         };
@@ -75,7 +76,8 @@ impl Instances {
         } else {
             head.state_version = head.state_version.wrapping_add(1);
             pieces.write(&keys::state(id, head.state_version), state)?;
-            State::Elsewhere(state.len())
+            let outline = outline.as_deref().filter(|outline| instance_row::fits(outline.len(), 8));
+            State::Elsewhere { len: state.len(), outline }
         };
         let row = Row { head, history: inline.then_some(plan.bytes), state };
         self.put(id, instance_row::encode(&row))?;
@@ -102,7 +104,7 @@ impl Instances {
         match (old.state, row.state) {
             (State::Here(_), State::Here(_)) => Ok(()),
             (_, State::Here(_)) => pieces.remove_all(&keys::states(id)),
-            (_, State::Elsewhere(_)) => {
+            (_, State::Elsewhere { .. }) => {
                 let all = keys::states(id);
                 pieces.remove_range(&all, &all, Some(&keys::state(id, row.head.state_version)))
             }
@@ -118,16 +120,21 @@ impl Instances {
         self.tree.get(id.as_str()).map_err(|error| from_sled(READING, &error))
     }
 
-    /// Reads an instance, without its history.
+    /// Reads an instance, without its history; instead of a large state its outline, if that is enough.
     pub(crate) fn load(
         &self,
         pieces: &Pieces,
         id: &InstanceId,
+        outline_is_enough: bool,
     ) -> Result<Option<StoredInstance>, StoreError> {
         self.read_consistently(id, |row| {
             let mut state = Vec::new();
-            if !read_state(pieces, id, row, &mut state)? {
-                return Ok(None);
+            match row.state {
+                State::Elsewhere { outline: Some(outline), .. } if outline_is_enough => {
+                    state.extend_from_slice(outline);
+                }
+                _ if read_state(pieces, id, row, &mut state)? => {}
+                _ => return Ok(None),
             }
             Ok(Some(StoredInstance { instance: id.clone(), reflects: row.head.reflects, state }))
         })
@@ -248,7 +255,7 @@ fn read_state(pieces: &Pieces, id: &InstanceId, row: &Row<'_>, to: &mut Vec<u8>)
             to.extend_from_slice(state);
             Ok(true)
         }
-        State::Elsewhere(len) => pieces.read(&keys::state(id, row.head.state_version), len, to),
+        State::Elsewhere { len, .. } => pieces.read(&keys::state(id, row.head.state_version), len, to),
     }
 }
 
@@ -281,4 +288,43 @@ fn read_history(
         at = part.end;
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use steadfast_core::{InstanceFacts, OrchestrationStatus, Position, Timestamp};
+
+    use super::*;
+    use crate::options::Fdatasync;
+
+    #[test]
+    fn an_outline_is_read_without_the_pieces_of_its_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+        let (instances, pieces) = (open(&database).unwrap(), crate::pieces::open(&database).unwrap());
+        let write = |outline: Option<&[u8]>| {
+            let change = InstanceChange::Put {
+                state: vec![7; 1 << 20].into(),
+                outline: outline.map(Arc::from),
+                history: HistoryChange::Replace(Arc::from([])),
+                history_events: 0,
+                fresh: false,
+                ended: true,
+                facts: InstanceFacts::new("any", OrchestrationStatus::Completed, Timestamp::default()),
+            };
+            let write =
+                InstanceWrite { instance: InstanceId::from_trusted("i"), reflects: Position(1), change };
+            instances.write(&pieces, &write).unwrap();
+        };
+        let id = InstanceId::from_trusted("i");
+        let load = |outline_is_enough| instances.load(&pieces, &id, outline_is_enough);
+        write(None);
+        assert_eq!(load(true).unwrap().unwrap().state.len(), 1 << 20);
+        write(Some(b"outline"));
+        pieces.remove_all(&keys::states(&id)).unwrap();
+        assert_eq!(load(true).unwrap().unwrap().state, b"outline");
+        assert!(matches!(load(false), Err(StoreError::Corrupt { .. })));
+    }
 }

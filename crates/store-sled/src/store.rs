@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use steadfast_core::{InstanceFilter, InstanceId, PartitionId, Position};
 use steadfast_store::{
-    Found, HistoryChange, HubInfo, InstanceChange, LogRecord, Materialisation, PartitionSnapshot, Store,
-    StoreError, StoreMetrics, StoredInstance,
+    Detail, Found, HistoryChange, HubInfo, InstanceChange, LogRecord, Materialisation, PartitionSnapshot,
+    Store, StoreError, StoreMetrics, StoredInstance,
 };
 
 use crate::database;
@@ -180,7 +180,7 @@ impl Store for SledStore {
     }
 
     fn load_instance(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
-        self.with("reading an instance", |files| files.instances.load(&files.pieces, instance))
+        self.with("reading an instance", |files| files.instances.load(&files.pieces, instance, false))
     }
 
     fn load_history(&self, instance: &InstanceId) -> Result<Vec<u8>, StoreError> {
@@ -192,16 +192,19 @@ impl Store for SledStore {
         filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
+        detail: Detail,
     ) -> Result<Found, StoreError> {
         self.with("searching instances", |files| {
             let ids = files.directory.find(filter, after, limit)?;
-            let mut found = Found { instances: Vec::new(), upto: ids.last().cloned() };
+            let mut found = Found { instances: Vec::with_capacity(ids.len()), upto: ids.last().cloned() };
             // A page that is not full is the last one.
             found.upto.take_if(|_| ids.len() < limit);
+            let outline_is_enough = detail == Detail::Outline;
             let mut bytes = 0;
             for id in ids {
                 // One that is deleted at this moment is in the directory and not among the instances.
-                let Some(stored) = files.instances.load(&files.pieces, &id)? else { continue };
+                let stored = files.instances.load(&files.pieces, &id, outline_is_enough)?;
+                let Some(stored) = stored else { continue };
                 bytes += stored.state.len();
                 found.instances.push(stored);
                 if bytes > FOUND_BYTES_MAX {

@@ -51,6 +51,7 @@ fn materialise(store: &SledStore, partition: u16, upto: u64) -> Result<(), Store
         HistoryChange::Append { at: stored, bytes: history(stored, upto).into() }
     };
     let change = InstanceChange::Put {
+        outline: None,
         state: vec![upto as u8; 10 + 1000 * (upto as usize % 100)].into(),
         history,
         history_events: upto,

@@ -13,7 +13,8 @@ use steadfast_core::{
     InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
 };
 use steadfast_store::{
-    HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store, StoreError,
+    Detail, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store,
+    StoreError,
 };
 use steadfast_store_sled::{DataSync, SledOptions, SledStore, SpaceProbe};
 
@@ -198,9 +199,9 @@ fn another_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
     let hub = folder.path().join("hub");
-    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 2", "format 1")).unwrap();
+    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 3", "format 2")).unwrap();
     let error = open_error(folder.path());
-    assert!(matches!(error, StoreError::WrongFormat { found: 1, expected: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::WrongFormat { found: 2, expected: 3, .. }), "{error}");
 }
 
 #[test]
@@ -222,6 +223,7 @@ fn put(id: &str, size: usize) -> InstanceWrite {
         instance: InstanceId::from_trusted(id),
         reflects: Position(1),
         change: InstanceChange::Put {
+            outline: None,
             state: vec![1; size].into(),
             history: HistoryChange::Append { at: 0, bytes: vec![2; size].into() },
             history_events: 10,
@@ -299,7 +301,10 @@ fn check_filled(folder: &Path) -> Result<(), StoreError> {
         assert_eq!(store.load_history(&id)?, vec![2; 20_000 + number]);
     }
     assert_eq!(store.load_partition(P0)?.upto, Position(1));
-    assert_eq!(store.find_instances(&InstanceFilter::default(), None, 100)?.instances.len(), 50);
+    assert_eq!(
+        store.find_instances(&InstanceFilter::default(), None, 100, Detail::State)?.instances.len(),
+        50
+    );
     Ok(())
 }
 

@@ -10,13 +10,17 @@ use steadfast_core::partition::{
 };
 use steadfast_core::{
     HistoryEvent, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState,
-    OrchestrationStatus, Position,
+    OrchestrationStatus, Payload, Position,
 };
 
 use crate::{
-    HistoryChange, InstanceChange, InstanceWrite, Materialisation, RowWrite, Store, StoreError,
+    Detail, HistoryChange, InstanceChange, InstanceWrite, Materialisation, RowWrite, Store, StoreError,
     StoredInstance,
 };
+
+/// From this size on, in bytes, input and output are left out of what is read for a list that does not show them. Shorter
+/// ones are in the same place as the rest, so that leaving them out would save nothing.
+const OUTLINE_FROM: usize = 16 << 10;
 
 impl From<RecoveryError> for StoreError {
     fn from(error: RecoveryError) -> Self {
@@ -27,9 +31,8 @@ impl From<RecoveryError> for StoreError {
 /// What a capture writes.
 pub fn materialisation(capture: &Capture) -> Materialisation {
     let mut buffer = Vec::new();
-    let writes = capture.instances.iter().map(|captured| instance_write(captured, capture.upto, &mut buffer));
-    let mut instances: Vec<_> = writes.collect();
-    instances.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
+    let writes = capture.sorted().map(|captured| instance_write(captured, capture.upto, &mut buffer));
+    let instances = writes.collect();
     let rows = capture.rows.iter().map(|row| RowWrite { key: row.key.clone(), value: row.value.clone() });
     Materialisation { upto: capture.upto, instances, rows: rows.collect() }
 }
@@ -39,6 +42,7 @@ fn instance_write(captured: &CapturedInstance, reflects: Position, buffer: &mut 
     let change = match &captured.change {
         CapturedChange::Deleted => InstanceChange::Delete,
         CapturedChange::Put { state, replace, at, history, fresh } => InstanceChange::Put {
+            outline: outline(state),
             state: {
                 state.encode(buffer);
                 Arc::from(&buffer[..])
@@ -57,7 +61,18 @@ fn instance_write(captured: &CapturedInstance, reflects: Position, buffer: &mut 
     InstanceWrite { instance: captured.instance.clone(), reflects, change }
 }
 
-/// The state of a stored instance.
+/// The outline of a state whose input and output are long enough for them to be left out.
+fn outline(state: &InstanceState) -> Option<Arc<[u8]>> {
+    let payloads = state.input.len() + state.output.as_ref().map_or(0, Payload::len);
+    (payloads >= OUTLINE_FROM).then(|| {
+        let outline = InstanceState { input: Payload::null(), output: None, ..state.clone() };
+        let mut bytes = Vec::new();
+        outline.encode(&mut bytes);
+        bytes.into()
+    })
+}
+
+/// The state of a stored instance, or its outline: a state without input and output.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when its bytes are not a state.
@@ -75,7 +90,7 @@ pub fn stored_instances(store: &dyn Store) -> Result<Vec<StoredInstance>, StoreE
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let found = store.find_instances(&everything, after.as_ref(), PAGE)?;
+        let found = store.find_instances(&everything, after.as_ref(), PAGE, Detail::State)?;
         all.extend(found.instances);
         match found.upto {
             Some(upto) => after = Some(upto),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use steadfast_core::{InstanceFilter, InstanceId, PartitionId, Position};
 
 use crate::{
-    Found, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, PartitionSnapshot,
-    RowWrite, Store, StoreError, StoreLayer, StoreMetrics, StoredInstance,
+    Detail, Found, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation,
+    PartitionSnapshot, RowWrite, Store, StoreError, StoreLayer, StoreMetrics, StoredInstance,
 };
 
 /// What a codec may fail with.
@@ -112,8 +112,11 @@ impl CodedStore {
 
     fn encode_instance(&self, write: &InstanceWrite) -> Result<InstanceWrite, StoreError> {
         let mut write = write.clone();
-        if let InstanceChange::Put { state, history, .. } = &mut write.change {
+        if let InstanceChange::Put { state, outline, history, .. } = &mut write.change {
             *state = self.encode(state)?.into();
+            if let Some(outline) = outline {
+                *outline = self.encode(outline)?.into();
+            }
             match history {
                 HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes) => {
                     *bytes = self.encode_piece(bytes)?;
@@ -200,8 +203,9 @@ impl StoreLayer for CodedStore {
         filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
+        detail: Detail,
     ) -> Result<Found, StoreError> {
-        let mut found = self.inner.find_instances(filter, after, limit)?;
+        let mut found = self.inner.find_instances(filter, after, limit, detail)?;
         let decoded = found.instances.into_iter().map(|stored| self.decode_state(stored));
         found.instances = decoded.collect::<Result<_, _>>()?;
         Ok(found)

@@ -3,7 +3,7 @@
 use steadfast_core::{InstanceFilter, InstanceId, PartitionId, Position};
 
 use crate::{
-    Found, HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics,
+    Detail, Found, HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics,
     StoredInstance,
 };
 
@@ -92,8 +92,9 @@ pub trait StoreLayer: Send + Sync + 'static {
         filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
+        detail: Detail,
     ) -> Result<Found, StoreError> {
-        self.inner().find_instances(filter, after, limit)
+        self.inner().find_instances(filter, after, limit, detail)
     }
 
     /// See [`Store::recover`].
@@ -155,8 +156,9 @@ impl<L: StoreLayer> Store for L {
         filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
+        detail: Detail,
     ) -> Result<Found, StoreError> {
-        StoreLayer::find_instances(self, filter, after, limit)
+        StoreLayer::find_instances(self, filter, after, limit, detail)
     }
 
     fn recover(&self) -> Result<(), StoreError> {

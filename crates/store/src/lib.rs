@@ -69,6 +69,8 @@ pub enum InstanceChange {
     Put {
         /// The encoded state.
         state: Arc<[u8]>,
+        /// Of a large state: what can be shown of it without the payloads in it, see [`Detail::Outline`].
+        outline: Option<Arc<[u8]>>,
         /// How the history changes.
         history: HistoryChange,
         /// How many events the history has after this write.
@@ -119,10 +121,19 @@ pub struct StoredInstance {
     pub state: Vec<u8>,
 }
 
+/// How much a search hands out of each instance that it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Detail {
+    /// Its outline, if one was written with its state, or else its state.
+    Outline,
+    /// Its state.
+    State,
+}
+
 /// What a search found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The instances, in id order.
+    /// The instances, in id order, in as much detail as was asked for.
     pub instances: Vec<StoredInstance>,
     /// The search ended here, and goes on after this id; none when it came to the end.
     pub upto: Option<InstanceId>,
@@ -221,6 +232,7 @@ pub trait Store: Send + Sync + 'static {
         filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
+        detail: Detail,
     ) -> Result<Found, StoreError>;
 
     /// Puts the store back into working order after an error, as far as that is possible, before the partitions are

@@ -1,5 +1,6 @@
 //! Applying facts to the partition's state: what live turns and recovery have in common.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::delayed::delayed_until;
@@ -29,8 +30,14 @@ pub(super) fn scheduled_in(id: ActivityId) -> Position {
     Position(id.0 >> ACTIVITIES_PER_RECORD_BITS)
 }
 
-/// What an entry is taken to cost in the overlay besides its history.
-const ENTRY_BYTES: usize = 512;
+/// What an instance is taken to cost in the overlay besides its history: its entry, for which a table that grows has room
+/// nearly twice, its state, and what these point to.
+const ENTRY_BYTES: usize = 2 * size_of::<Entry>() + size_of::<InstanceState>() + 256;
+
+/// What a history is taken to cost in the overlay: itself, and the payloads and tags in it that the state has as well.
+const fn overlay_bytes(history_bytes: usize) -> usize {
+    2 * history_bytes
+}
 
 impl Partition {
     /// Applies a turn.
@@ -83,8 +90,12 @@ impl Partition {
             dirty.history.reserve_exact(bytes.len() + (3 * bytes.len()).min(ENTRY_BYTES));
         }
         dirty.history.extend_from_slice(bytes);
-        self.overlay_bytes += bytes.len();
+        self.overlay_bytes += overlay_bytes(bytes.len());
         if ended {
+            if entry.queue.is_empty() {
+                // Until it is materialised, which may be a while, nothing will need the room.
+                entry.queue = VecDeque::new();
+            }
             let state = entry.state().cloned();
             self.open.effects.push(Effect::Ended(instance.clone(), state));
         }
@@ -258,7 +269,7 @@ impl Partition {
         dirty.deleted = false;
         dirty.at = 0;
         let dropped = std::mem::take(&mut dirty.history).len();
-        self.overlay_bytes -= dropped;
+        self.overlay_bytes -= overlay_bytes(dropped);
     }
 
     pub(super) fn apply_purge(&mut self, instance: &InstanceId) {
@@ -275,7 +286,7 @@ impl Partition {
         dirty.deleted = true;
         dirty.at = 0;
         let dropped = std::mem::take(&mut dirty.history).len();
-        self.overlay_bytes -= dropped;
+        self.overlay_bytes -= overlay_bytes(dropped);
     }
 
     /// What changed of the instance since the last capture; `at` is the number of events before the change.
@@ -286,7 +297,7 @@ impl Partition {
 
     /// The overlay no longer holds a captured change.
     pub(super) fn release_overlay(&mut self, history_bytes: usize) {
-        self.overlay_bytes = self.overlay_bytes.saturating_sub(history_bytes + ENTRY_BYTES);
+        self.overlay_bytes = self.overlay_bytes.saturating_sub(overlay_bytes(history_bytes) + ENTRY_BYTES);
     }
 
     pub(super) fn settle_timer(&mut self, timer: &TimerKey) {

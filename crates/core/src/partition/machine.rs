@@ -68,7 +68,7 @@ impl PartitionOptions {
             session_idle_timeout: Duration::from_secs(30),
             resident_sessions_max: 10_000,
             entity_batch_max: 1000,
-            materialise_after_bytes: 16 << 20,
+            materialise_after_bytes: 32 << 20,
             overlay_bytes_max: 96 << 20,
             overlay_records_max: 100_000,
             turn_crashes_max: 5,

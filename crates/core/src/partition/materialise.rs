@@ -1,6 +1,6 @@
 //! Captures: what changed since the last one, for the instance store.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::entry::HistoryPiece;
 use super::machine::Partition;
@@ -34,7 +34,7 @@ impl Changes {
 }
 
 /// Everything that the instance store needs to reflect the partition at one position.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Capture {
     /// Which partition.
     pub partition: PartitionId,
@@ -44,6 +44,45 @@ pub struct Capture {
     pub instances: Vec<Arc<CapturedInstance>>,
     /// Changed rows, each key once, sorted by key.
     pub rows: Vec<CapturedRow>,
+    /// Where in `instances` they are in the order of their ids, once somebody has asked: never the partition's thread.
+    by_id: OnceLock<Vec<u32>>,
+}
+
+impl Capture {
+    /// The instances in the order of their ids.
+    pub fn sorted(&self) -> impl ExactSizeIterator<Item = &Arc<CapturedInstance>> {
+        self.by_id().iter().map(|at| &self.instances[*at as usize])
+    }
+
+    /// The same, without those at the beginning that are before some point.
+    pub(super) fn sorted_from(
+        &self,
+        is_before: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = &Arc<CapturedInstance>> {
+        let from = self.place_of(is_before);
+        self.by_id()[from..].iter().map(|at| &self.instances[*at as usize])
+    }
+
+    /// Whether the instance is among them.
+    pub(super) fn holds(&self, instance: &InstanceId) -> bool {
+        let at = self.place_of(|id| id < instance.as_str());
+        self.by_id().get(at).is_some_and(|at| self.instances[*at as usize].instance == *instance)
+    }
+
+    fn place_of(&self, is_before: impl Fn(&str) -> bool) -> usize {
+        self.by_id().partition_point(|at| is_before(self.instances[*at as usize].instance.as_str()))
+    }
+
+    fn by_id(&self) -> &[u32] {
+        self.by_id.get_or_init(|| {
+            // So many that their numbers do not fit are never under way.
+            let mut order: Vec<_> = (0..self.instances.len() as u32).collect();
+            order.sort_unstable_by(|left, right| {
+                self.instances[*left as usize].instance.cmp(&self.instances[*right as usize].instance)
+            });
+            order
+        })
+    }
 }
 
 /// A changed instance.
@@ -112,7 +151,8 @@ impl Partition {
     pub(super) fn take_capture(&mut self, upto: Position) -> Arc<Capture> {
         let instances = self.capture_instances();
         let rows = self.capture_rows();
-        let capture = Arc::new(Capture { partition: self.options.id, upto, instances, rows });
+        let by_id = OnceLock::new();
+        let capture = Arc::new(Capture { partition: self.options.id, upto, instances, rows, by_id });
         self.capture = Some(capture.clone());
         self.changes.captures += 1;
         capture

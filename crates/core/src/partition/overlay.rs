@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::effect::{Effect, Token};
 use super::machine::Partition;
 use super::materialise::{Capture, CapturedChange};
-use crate::ids::{InstanceId, InstanceMap};
+use crate::ids::InstanceId;
 use crate::query::{InstanceFilter, InstanceKind};
 use crate::state::InstanceState;
 
@@ -26,8 +26,10 @@ pub struct OverlayCursor {
 /// stored of them does not count.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    changed: InstanceMap<Option<Arc<InstanceState>>>,
-    captures: Vec<Arc<Capture>>,
+    /// In the order in which they were read, until they are complete: then by id, each once.
+    changed: Vec<(InstanceId, Option<Arc<InstanceState>>)>,
+    /// What is in it counts if it is not in `changed`.
+    capture: Option<Arc<Capture>>,
 }
 
 impl Partition {
@@ -55,8 +57,7 @@ impl Partition {
                     let state = entry.state().filter(|state| filter.matches(state))?;
                     Some(Self::with_backlog(state, entry.queue.len()))
                 });
-                // What was read before of the same instance is older.
-                overlay.changed.insert(id.clone(), state);
+                overlay.changed.push((id.clone(), state));
             }
         }
         if ids.len() > PART_INSTANCES {
@@ -70,17 +71,17 @@ impl Partition {
                     && after.is_none_or(|after| id > after)
                 {
                     let state = Self::with_backlog(state, entry.queue.len());
-                    overlay.changed.insert(id.clone(), Some(state));
+                    overlay.changed.push((id.clone(), Some(state)));
                 }
             }
         }
         for (id, state) in self.suspensions_ahead() {
             if after.is_none_or(|after| id > *after) && filter.matches_id(id.as_str()) {
                 let state = filter.matches(&state).then_some(state);
-                overlay.changed.insert(id, state);
+                overlay.changed.push((id, state));
             }
         }
-        overlay.captures.extend(self.capture.clone());
+        overlay.capture.clone_from(&self.capture);
         self.when_present_is_durable(Effect::Release(token));
         None
     }
@@ -105,34 +106,48 @@ impl Partition {
 }
 
 impl Overlay {
-    /// All parts are there: looks through the captures.
-    pub fn complete(&mut self, filter: &InstanceFilter, after: Option<&InstanceId>) {
-        for capture in std::mem::take(&mut self.captures) {
-            for captured in &capture.instances {
-                let id = &captured.instance;
-                if after.is_none_or(|after| id > after) && filter.matches_id(id.as_str()) {
-                    self.changed.entry(id.clone()).or_insert_with(|| match &captured.change {
-                        CapturedChange::Put { state, .. } if filter.matches(state) => Some(state.clone()),
-                        CapturedChange::Put { .. } | CapturedChange::Deleted => None,
-                    });
-                }
-            }
-        }
+    /// All parts are there: puts them in order.
+    pub fn complete(&mut self) {
+        // What was read of an instance later is newer; the sort is stable.
+        self.changed.reverse();
+        self.changed.sort_by(|(left, _), (right, _)| left.cmp(right));
+        self.changed.dedup_by(|(older, _), (newer, _)| older == newer);
     }
 
     /// Whether what is stored of the instance does not count.
     pub fn hides(&self, instance: &InstanceId) -> bool {
-        self.changed.contains_key(instance)
+        self.has_changed(instance) || self.capture.as_ref().is_some_and(|capture| capture.holds(instance))
     }
 
-    /// The first `limit` of the instances that match, by id.
-    pub fn first(&self, limit: usize) -> Vec<Arc<InstanceState>> {
-        let mut found: Vec<_> = self.changed.values().flatten().cloned().collect();
-        if found.len() > limit {
-            found.select_nth_unstable_by(limit, |left, right| left.instance.cmp(&right.instance));
+    fn has_changed(&self, instance: &InstanceId) -> bool {
+        self.changed.binary_search_by(|(known, _)| known.cmp(instance)).is_ok()
+    }
+
+    /// The first `limit` of the instances that match and are greater than `after`, by id. Both are what the overlay was
+    /// read for.
+    pub fn first(
+        &self,
+        filter: &InstanceFilter,
+        after: Option<&InstanceId>,
+        limit: usize,
+    ) -> Vec<Arc<InstanceState>> {
+        let mut found: Vec<_> =
+            self.changed.iter().filter_map(|(_, state)| state.clone()).take(limit).collect();
+        if let Some(capture) = &self.capture {
+            let prefix = filter.id_prefix.as_str();
+            let after = after.map(InstanceId::as_str);
+            let captured = capture
+                .sorted_from(|id| id < prefix || after.is_some_and(|after| id <= after))
+                .take_while(|captured| captured.instance.as_str().starts_with(prefix))
+                .filter_map(|captured| match &captured.change {
+                    CapturedChange::Put { state, .. } if filter.matches(state) => Some(state),
+                    CapturedChange::Put { .. } | CapturedChange::Deleted => None,
+                })
+                .filter(|state| !self.has_changed(&state.instance));
+            found.extend(captured.take(limit).cloned());
+            found.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
             found.truncate(limit);
         }
-        found.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
         found
     }
 }

@@ -10,8 +10,8 @@ use super::emit::{child_start, refuse_start};
 use super::entities::entity_message;
 use super::nondeterminism::NonDeterminism;
 use super::session::{NotRegistered, Turn};
-use crate::entity::RequestedLocks;
 use crate::action::ActionKind;
+use crate::entity::RequestedLocks;
 use crate::event::{
     EventKind, ExecutionStarted, HistoryEvent, ParentInstance, Predecessor, SubOrchestrationCreated,
 };

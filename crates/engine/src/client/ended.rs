@@ -10,7 +10,7 @@ use steadfast_core::{
     InstanceFilter, InstanceId, InstanceState, MAX_INSTANCE_ID_BYTES, OrchestrationStatus, TimeRange,
     Timestamp,
 };
-use steadfast_store::{Store, StoreError, bridge};
+use steadfast_store::{Detail, Store, StoreError, bridge};
 
 use super::Client;
 use super::purge::ended_among;
@@ -151,8 +151,8 @@ impl Earliest {
         mut overlays: Vec<Overlay>,
     ) -> Result<(), StoreError> {
         for overlay in &mut overlays {
-            overlay.complete(&filter, None);
-            overlay.first(usize::MAX).iter().for_each(|state| self.add(state));
+            overlay.complete();
+            overlay.first(&filter, None, usize::MAX).iter().for_each(|state| self.add(state));
         }
         let mut after = None;
         loop {
@@ -160,7 +160,7 @@ impl Earliest {
                 // Whatever ended later is not shown.
                 filter.completed.before = Some(Timestamp::from_micros(last.at.as_micros().saturating_add(1)));
             }
-            let batch = store.find_instances(&filter, after.as_ref(), AT_ONCE)?;
+            let batch = store.find_instances(&filter, after.as_ref(), AT_ONCE, Detail::Outline)?;
             for instance in &batch.instances {
                 if overlays.iter().any(|overlay| overlay.hides(&instance.instance)) {
                     continue;

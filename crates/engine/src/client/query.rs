@@ -9,7 +9,7 @@ use steadfast_core::partition::{Overlay, OverlayCursor};
 use steadfast_core::{
     InstanceCounts, InstanceFilter, InstanceId, InstanceState, MAX_INSTANCE_ID_BYTES, PartitionId, Payload,
 };
-use steadfast_store::{Store, StoreError, bridge};
+use steadfast_store::{Detail, Store, StoreError, bridge};
 
 use super::Client;
 use crate::error::ClientError;
@@ -47,7 +47,8 @@ pub struct InstanceQuery {
     pub page_bytes: usize,
     /// Go on behind the page that came with this.
     pub continuation: Option<PageToken>,
-    /// Leave out inputs and outputs: the input of each instance is shown as `null`, and no output.
+    /// Leave out inputs and outputs: the input of each instance is shown as `null`, and no output. Long ones are not even
+    /// read.
     pub omit_payloads: bool,
 }
 
@@ -221,18 +222,19 @@ fn join_stored(
     let limit = wanted.limit + 1;
     let mut found = Vec::new();
     for overlay in &mut overlays {
-        overlay.complete(filter, after.as_ref());
-        found.extend(overlay.first(limit));
+        overlay.complete();
+        found.extend(overlay.first(filter, after.as_ref(), limit));
     }
     found.sort_unstable_by(|left, right| left.instance.cmp(&right.instance));
     found.truncate(limit);
     // What the store has behind these is not shown.
     let bound = found.get(limit - 1).map(|last| last.instance.clone());
+    let detail = if wanted.omit_payloads { Detail::Outline } else { Detail::State };
     let (mut stored, mut bytes) = (0, 0);
     // Where the look into the store ended before it was complete.
     let mut horizon = None;
     'store: while stored < limit {
-        let batch = store.find_instances(filter, after.as_ref(), limit - stored)?;
+        let batch = store.find_instances(filter, after.as_ref(), limit - stored, detail)?;
         for instance in &batch.instances {
             if overlays.iter().any(|overlay| overlay.hides(&instance.instance)) {
                 continue;

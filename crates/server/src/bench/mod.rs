@@ -41,7 +41,8 @@ pub(crate) enum Scenario {
     EntityCall,
     /// Critical sections over three entities with one call each, one after the other; counts sections.
     EntityLock,
-    /// Pages of finished instances by each filter, with `hello` beside: fills the store first.
+    /// Pages of finished instances by each filter, with `hello` beside: fills the store first, unless a run before has
+    /// filled that of `--data-dir`.
     Query,
     /// Limit: the turns and the encoding of `hello` on bare threads, without actors and without a disk.
     Kernel,

@@ -62,8 +62,11 @@ pub(super) async fn run(
     concurrency: u64,
     progress: &Progress,
 ) -> Result<Measured> {
+    // A folder that a run before has filled is only asked again.
+    let present = client.counts().await?.orchestrations();
     let began = Instant::now();
-    load::each(client, instances, concurrency, progress, |client, number| async move {
+    let missing = if present < instances { instances } else { 0 };
+    load::each(client, missing, concurrency, progress, |client, number| async move {
         let handle = if number.is_multiple_of(RARE) { SELDOM } else { COMMON };
         // Those that fail do so on purpose.
         let _ = client.start_with(handle, number, options(number)).await?.result().await;
@@ -95,7 +98,7 @@ pub(super) async fn run(
     while let Some(ended) = load.join_next().await {
         ended??;
     }
-    let mut measured = Measured::new(instances, 0, filled, Vec::new());
+    let mut measured = Measured::new(missing, 0, filled, Vec::new());
     measured.load_per_second = Some(done.load(Ordering::Relaxed) as f64 / elapsed.as_secs_f64());
     measured.pages = pages;
     Ok(measured)

@@ -23,7 +23,7 @@ const TOO_MANY_TAGS: u8 = 0x20;
 
 /// What is kept of an instance. Times are in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct Entry<T = Tagged> {
     /// The number of the status, below 16.
     pub(super) status: u8,
     pub(super) created: i64,
@@ -31,14 +31,54 @@ pub(super) struct Entry {
     pub(super) completed: Option<i64>,
     pub(super) name: u32,
     pub(super) version: u32,
-    pub(super) tags: Tagged,
+    pub(super) tags: T,
 }
+
+/// An entry within a list: a search looks at hundreds for one that it takes, so nothing is allocated for it.
+pub(super) type Listed<'a> = Entry<ListedTags<'a>>;
 
 /// The hashes of an instance's tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tagged {
     Listed(Box<[u32]>),
     TooMany,
+}
+
+/// The same, as they stand in a list: little-endian, or none when there are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListedTags<'a>(Option<&'a [[u8; 4]]>);
+
+/// Tags of which can be told whether one is among them.
+pub(super) trait Tags {
+    /// Whether the instance may have the tag with this hash.
+    fn may_hold(&self, hash: u32) -> bool;
+}
+
+impl Tags for Tagged {
+    fn may_hold(&self, hash: u32) -> bool {
+        match self {
+            Self::Listed(hashes) => hashes.contains(&hash),
+            Self::TooMany => true,
+        }
+    }
+}
+
+impl Tags for ListedTags<'_> {
+    fn may_hold(&self, hash: u32) -> bool {
+        self.0.is_none_or(|hashes| hashes.contains(&hash.to_le_bytes()))
+    }
+}
+
+impl Listed<'_> {
+    /// The same, on its own.
+    pub(super) fn to_entry(&self) -> Entry {
+        let Self { status, created, updated, completed, name, version, tags } = *self;
+        let tags = match tags.0 {
+            Some(hashes) => Tagged::Listed(hashes.iter().map(|hash| u32::from_le_bytes(*hash)).collect()),
+            None => Tagged::TooMany,
+        };
+        Entry { status, created, updated, completed, name, version, tags }
+    }
 }
 
 /// An instance and what is kept of it; nothing when it is gone.
@@ -98,8 +138,7 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn push(&mut self, id: &str, entry: Option<&Entry>) {
-        let id = id.as_bytes();
+    pub(super) fn push(&mut self, id: &[u8], entry: Option<&Entry>) {
         let shared = id.iter().zip(&self.last_id).take_while(|(left, right)| left == right).count();
         put_number(&mut self.bytes, shared as u64);
         put_number(&mut self.bytes, (id.len() - shared) as u64);
@@ -145,18 +184,16 @@ impl<'a> Decoder<'a> {
         Self { rest: bytes, id: Vec::new(), created: 0 }
     }
 
-    /// The next id and entry; none at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(&str, Option<Entry>)>, StoreError> {
+    /// The bytes of the next id, and its entry; none at the end.
+    pub(super) fn next(&mut self) -> Result<Option<(&[u8], Option<Listed<'a>>)>, StoreError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let damaged = || corrupt("the directory of instances", "an entry is not what was written");
         let entry = self.read().ok_or_else(damaged)?;
-        let id = std::str::from_utf8(&self.id).map_err(|_| damaged())?;
-        Ok(Some((id, entry)))
+        Ok(Some((&self.id, entry)))
     }
 
-    fn read(&mut self) -> Option<Option<Entry>> {
+    fn read(&mut self) -> Option<Option<Listed<'a>>> {
         let rest = &mut self.rest;
         let shared = usize::try_from(take_number(rest)?).ok().filter(|shared| *shared <= self.id.len())?;
         let own = usize::try_from(take_number(rest)?).ok()?;
@@ -180,11 +217,12 @@ impl<'a> Decoder<'a> {
         let name = u32::from_le_bytes(take(rest)?);
         let version = u32::from_le_bytes(take(rest)?);
         let tags = if flags & TOO_MANY_TAGS != 0 {
-            Tagged::TooMany
+            None
         } else {
             let count = usize::try_from(take_number(rest)?).ok().filter(|count| *count <= TAGS_MAX)?;
-            let tags: Option<_> = (0..count).map(|_| take(rest).map(u32::from_le_bytes)).collect();
-            Tagged::Listed(tags?)
+            let (tags, after) = rest.split_at_checked(4 * count)?;
+            *rest = after;
+            Some(tags.as_chunks().0)
         };
         Some(Some(Entry {
             status: flags & STATUS,
@@ -193,9 +231,18 @@ impl<'a> Decoder<'a> {
             completed,
             name,
             version,
-            tags,
+            tags: ListedTags(tags),
         }))
     }
+}
+
+/// The id whose bytes stand in a list.
+pub(super) fn id_of(bytes: &[u8]) -> Result<InstanceId, StoreError> {
+    std::str::from_utf8(bytes).map(InstanceId::from_trusted).map_err(|_| damaged())
+}
+
+fn damaged() -> StoreError {
+    corrupt("the directory of instances", "an entry is not what was written")
 }
 
 fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
@@ -256,10 +303,12 @@ mod tests {
             ("z\u{e4}", Some(Entry { created: -5, tags: Tagged::TooMany, ..plain })),
         ];
         let mut encoder = Encoder::default();
-        items.iter().for_each(|(id, entry)| encoder.push(id, entry.as_ref()));
+        items.iter().for_each(|(id, entry)| encoder.push(id.as_bytes(), entry.as_ref()));
         let mut decoder = Decoder::new(&encoder.bytes);
         for (id, entry) in items {
-            assert_eq!(decoder.next().unwrap(), Some((id, entry)));
+            let (bytes, listed) = decoder.next().unwrap().unwrap();
+            assert_eq!(id_of(bytes).unwrap().as_str(), id);
+            assert_eq!(listed.map(|listed| listed.to_entry()), entry);
         }
         assert_eq!(decoder.next().unwrap(), None);
         for cut in 0..encoder.bytes.len() {

@@ -2,31 +2,33 @@
 //!
 //! An insertion into a tree of sled costs several microseconds, so there is none for each instance. The entries of a
 //! materialisation go, packed, to a journal, and stay in memory until there are many. Then they are *settled*: merged
-//! into blocks of neighbouring ids, each with a summary. A search looks at what is in memory, passes over the blocks
-//! whose summary says that nothing in them is wanted, and reads the others. So a block costs a microsecond to pass over
-//! and some ten to read, and a page takes a few milliseconds however rare or frequent what it shows is.
+//! into blocks of neighbouring ids, each with a summary. The summaries of neighbouring blocks are kept together, as a
+//! group. A search looks at what is in memory, goes through the groups, passes over the blocks whose summary says that
+//! nothing in them is wanted, and reads the others. So a page takes a few milliseconds at most, however rare or frequent
+//! what it shows is.
 //!
 //! What is in memory counts more than what is in blocks, and journal and memory hold the same until all of it is in
-//! blocks: a settlement that a crash interrupts begins anew. A block exists when its summary does; it ends where the next one
-//! begins, and what it holds beyond that is void. When a block is divided, the last part is written first.
+//! blocks: a settlement that a crash interrupts begins anew. A block exists when its group says so; it ends where the next
+//! one begins, and what it holds beyond that is void. The same goes for groups and the blocks that they name.
 //!
 //! The directory may be ahead of the instances, or behind them, only for what a materialisation under way writes: of
 //! those instances the partition answers from its memory.
 
 mod entry;
+mod group;
 mod recent;
+mod search;
+mod settle;
 mod summary;
 mod wanted;
 
 use std::ops::Bound;
 
 use parking_lot::{Mutex, RwLock};
-use steadfast_core::{InstanceFilter, InstanceId};
 use steadfast_store::{InstanceWrite, StoreError};
 
-use self::entry::{Decoder, Encoder, Entry, Item};
+use self::entry::{Decoder, Encoder, Item, Listed};
 use self::recent::Recent;
-use self::wanted::{IdRange, Wanted};
 use crate::database::{Database, VALUE_BYTES_MAX};
 use crate::error::{corrupt, from_sled};
 
@@ -34,8 +36,8 @@ use crate::error::{corrupt, from_sled};
 const JOURNAL: &str = "directory-journal";
 /// first id -> list of entries.
 const BLOCKS: &str = "directory-blocks";
-/// first id -> summary, see `summary`.
-const SUMMARIES: &str = "directory-summaries";
+/// first id -> blocks and their summaries, see `group`.
+const GROUPS: &str = "directory-groups";
 
 /// A block holds so many entries and a little more than so many bytes at most. Smaller ones mean more summaries to pass
 /// over, larger ones more entries to read for one that is rare.
@@ -46,10 +48,6 @@ const BLOCK_BYTES: usize = VALUE_BYTES_MAX - (8 << 10);
 const RECENT_ENTRIES_MAX: usize = 64 << 10;
 const JOURNAL_PIECES_MAX: usize = 4 << 10;
 
-/// A search waits while so many entries are moved, or so many blocks written, at most.
-const ENTRIES_AT_ONCE: usize = 4096;
-const BLOCKS_AT_ONCE: usize = 32;
-
 const READING: &str = "reading the directory";
 const WRITING: &str = "writing the directory";
 
@@ -57,7 +55,7 @@ const WRITING: &str = "writing the directory";
 pub(crate) struct Directory {
     journal: sled::Tree,
     blocks: sled::Tree,
-    summaries: sled::Tree,
+    groups: sled::Tree,
     /// Held while searching, and exclusively while entries move or blocks change.
     recent: RwLock<Recent>,
     writer: Mutex<Writer>,
@@ -88,16 +86,18 @@ pub(crate) fn open(database: &Database) -> Result<Directory, StoreError> {
     Ok(Directory {
         journal,
         blocks: database.tree(BLOCKS)?,
-        summaries: database.tree(SUMMARIES)?,
+        groups: database.tree(GROUPS)?,
         recent: RwLock::new(recent),
         writer: Mutex::new(writer),
     })
 }
 
-/// Where a block is among the others.
+/// Where a group is among the others.
 struct Place {
-    /// Its key; the first id that belongs to it, or nothing.
-    key: Vec<u8>,
+    /// Its key: the first id that belongs to it, or nothing.
+    key: sled::IVec,
+    /// What stands there, if there is such a group.
+    group: Option<sled::IVec>,
     /// Where the next one begins.
     next: Option<sled::IVec>,
 }
@@ -123,7 +123,7 @@ impl Directory {
         let mut encoder = Encoder::default();
         let mut items = run.iter().peekable();
         while let Some((id, entry)) = items.next() {
-            encoder.push(id.as_str(), entry.as_ref());
+            encoder.push(id.as_str().as_bytes(), entry.as_ref());
             if encoder.bytes.len() >= BLOCK_BYTES || items.peek().is_none() {
                 let bytes = std::mem::take(&mut encoder).bytes;
                 let inserted = self.journal.insert(writer.next_piece.to_be_bytes(), bytes);
@@ -134,179 +134,40 @@ impl Directory {
         Ok(())
     }
 
-    /// Moves all entries from memory into blocks.
-    fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let all = self.recent.read().merged();
-        let mut rest = &all[..];
-        while !rest.is_empty() {
-            let _exclusive = self.recent.write();
-            let (mut blocks, mut entries) = (0, 0);
-            while let Some((first, _)) = rest.first()
-                && blocks < BLOCKS_AT_ONCE
-                && entries < ENTRIES_AT_ONCE
-            {
-                let place = self.place_of(first.as_str().as_bytes())?;
-                let mine = rest.partition_point(|(id, _)| is_before(id.as_str(), place.next.as_deref()));
-                let (mine, others) = rest.split_at(mine.min(ENTRIES_AT_ONCE));
-                self.change_block(&place, mine)?;
-                blocks += 1;
-                entries += mine.len();
-                rest = others;
-            }
-        }
-        *self.recent.write() = Recent::default();
-        for piece in writer.first_piece..writer.next_piece {
-            self.journal.remove(piece.to_be_bytes()).map_err(|error| from_sled(WRITING, &error))?;
-        }
-        writer.first_piece = writer.next_piece;
-        Ok(())
-    }
-
-    /// Where the block is to which an id belongs.
+    /// Where the group is to which an id belongs.
     fn place_of(&self, id: &[u8]) -> Result<Place, StoreError> {
         let reading = |error| from_sled(READING, &error);
-        let key = self.summaries.range(..=id).next_back().transpose().map_err(reading)?;
-        let key = key.map_or_else(Vec::new, |(key, _)| key.to_vec());
+        let found = self.groups.range(..=id).next_back().transpose().map_err(reading)?;
+        let (key, group) = found.map_or_else(Default::default, |(key, group)| (key, Some(group)));
         let behind = (Bound::Excluded(&key[..]), Bound::Unbounded);
-        let next = self.summaries.range::<&[u8], _>(behind).next().transpose().map_err(reading)?;
-        Ok(Place { key, next: next.map(|(key, _)| key) })
-    }
-
-    /// Merges changes into the block to which they belong, and divides it if it becomes too large.
-    fn change_block(&self, place: &Place, changes: &[Item]) -> Result<(), StoreError> {
-        let old = self.read_block(&place.key, place.next.as_deref())?;
-        let merged = merge(&old, changes);
-        if merged.is_empty() {
-            self.summaries.remove(&place.key).map_err(|error| from_sled(WRITING, &error))?;
-            self.blocks.remove(&place.key).map_err(|error| from_sled(WRITING, &error))?;
-            return Ok(());
-        }
-        // Ids in time order only ever add to the last block: what they leave behind is full. Others leave room.
-        let share = match place.next {
-            None => BLOCK_ENTRIES,
-            Some(_) => merged.len().div_ceil(merged.len().div_ceil(BLOCK_ENTRIES)),
+        // Without a group that begins before it, an id belongs before the first one.
+        let mut next = match group {
+            Some(_) => self.groups.range::<&[u8], _>(behind),
+            None => self.groups.iter(),
         };
-        let mut parts = Vec::new();
-        let mut rest = &merged[..];
-        while !rest.is_empty() {
-            let mut encoder = Encoder::default();
-            let mut count = 0;
-            while let Some((id, entry)) = rest.get(count)
-                && count < share
-                && encoder.bytes.len() < BLOCK_BYTES
-            {
-                encoder.push(id, Some(entry));
-                count += 1;
-            }
-            let (part, others) = rest.split_at(count);
-            let key = if parts.is_empty() { &place.key[..] } else { part[0].0.as_bytes() };
-            parts.push((key, encoder.bytes, summary::encode(part.iter().map(|(_, entry)| *entry))));
-            rest = others;
-        }
-        for (key, block, summary) in parts.into_iter().rev() {
-            self.blocks.insert(key, block).map_err(|error| from_sled(WRITING, &error))?;
-            self.summaries.insert(key, summary).map_err(|error| from_sled(WRITING, &error))?;
-        }
-        Ok(())
+        let next = next.next().transpose().map_err(reading)?;
+        Ok(Place { key, group, next: next.map(|(key, _)| key) })
     }
 
-    /// The entries of a block, as far as they belong to it.
-    fn read_block(&self, key: &[u8], next: Option<&[u8]>) -> Result<Vec<(String, Entry)>, StoreError> {
-        let mut entries = Vec::new();
-        self.visit_block(key, next, |id, entry| {
-            entries.push((id.to_owned(), entry));
-            true
-        })?;
-        Ok(entries)
-    }
-
-    /// Hands out the entries of a block, as far as they belong to it, until `visit` wants no more.
+    /// Hands out the entries of a block that come before `end`, until `visit` wants no more.
     fn visit_block(
         &self,
         key: &[u8],
-        next: Option<&[u8]>,
-        mut visit: impl FnMut(&str, Entry) -> bool,
+        end: Option<&[u8]>,
+        mut visit: impl FnMut(&[u8], Listed<'_>) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         let block = self.blocks.get(key).map_err(|error| from_sled(READING, &error))?;
-        let Some(block) = block else { return Ok(()) };
+        let damaged = |problem| corrupt("the directory of instances", problem);
+        let block = block.ok_or_else(|| damaged("a block is missing"))?;
         let mut decoder = Decoder::new(&block);
         while let Some((id, entry)) = decoder.next()? {
-            if !is_before(id, next) {
+            if !is_before(id, end) {
                 break;
             }
-            let gone = || corrupt("the directory of instances", "a block holds an instance that is gone");
-            if !visit(id, entry.ok_or_else(gone)?) {
+            let entry = entry.ok_or_else(|| damaged("a block holds an instance that is gone"))?;
+            if !visit(id, entry)? {
                 break;
             }
-        }
-        Ok(())
-    }
-
-    /// The first `limit` instances behind `after` that may match, by id. Fewer only when there are no more.
-    pub(crate) fn find(
-        &self,
-        filter: &InstanceFilter,
-        after: Option<&InstanceId>,
-        limit: usize,
-    ) -> Result<Vec<InstanceId>, StoreError> {
-        let wanted = Wanted::new(filter);
-        let recent = self.recent.read();
-        let mut found = Vec::new();
-        for range in wanted::id_ranges(filter, after) {
-            let left = limit - found.len();
-            if left == 0 {
-                break;
-            }
-            let mut within = recent.search(&wanted, &range, left);
-            // Behind these there is no need to look.
-            let bound = within.get(left - 1).cloned();
-            self.search_blocks(&recent, &wanted, &range, bound.as_ref(), left, &mut within)?;
-            within.sort_unstable();
-            within.truncate(left);
-            found.append(&mut within);
-        }
-        Ok(found)
-    }
-
-    fn search_blocks(
-        &self,
-        recent: &Recent,
-        wanted: &Wanted,
-        range: &IdRange,
-        bound: Option<&InstanceId>,
-        limit: usize,
-        found: &mut Vec<InstanceId>,
-    ) -> Result<(), StoreError> {
-        let reading = |error| from_sled(READING, &error);
-        let bound = bound.map(InstanceId::as_str);
-        let first = self.place_of(&range.from)?.key;
-        let mut summaries = self.summaries.range(first..).peekable();
-        let mut left = limit;
-        while left > 0
-            && let Some(row) = summaries.next()
-        {
-            let (key, summary) = row.map_err(reading)?;
-            if range.ends_before(&key) || bound.is_some_and(|bound| bound.as_bytes() < &*key) {
-                break;
-            }
-            if !summary::may_match(&summary, wanted)? {
-                continue;
-            }
-            let next = match summaries.peek() {
-                Some(Ok((next, _))) => Some(next.clone()),
-                Some(Err(error)) => return Err(from_sled(READING, error)),
-                None => None,
-            };
-            self.visit_block(&key, next.as_deref(), |id, entry| {
-                if range.ends_before(id.as_bytes()) || bound.is_some_and(|bound| bound < id) {
-                    return false;
-                }
-                if !range.begins_after(id.as_bytes()) && wanted.matches(&entry) && !recent.knows(id) {
-                    found.push(InstanceId::from_trusted(id));
-                    left -= 1;
-                }
-                left > 0
-            })?;
         }
         Ok(())
     }
@@ -316,7 +177,7 @@ fn read_items(bytes: &[u8]) -> Result<Vec<Item>, StoreError> {
     let mut items = Vec::new();
     let mut decoder = Decoder::new(bytes);
     while let Some((id, entry)) = decoder.next()? {
-        items.push((InstanceId::from_trusted(id), entry));
+        items.push((entry::id_of(id)?, entry.map(|entry| entry.to_entry())));
     }
     if !items.is_sorted_by(|(left, _), (right, _)| left < right) {
         return Err(corrupt("the directory's journal", "its entries are not in order"));
@@ -324,23 +185,8 @@ fn read_items(bytes: &[u8]) -> Result<Vec<Item>, StoreError> {
     Ok(items)
 }
 
-fn is_before(id: &str, next: Option<&[u8]>) -> bool {
-    next.is_none_or(|next| id.as_bytes() < next)
-}
-
-/// What is there after the changes. Both are sorted by id.
-fn merge<'a>(old: &'a [(String, Entry)], changes: &'a [Item]) -> Vec<(&'a str, &'a Entry)> {
-    let mut merged = Vec::with_capacity(old.len() + changes.len());
-    let mut old = old.iter().peekable();
-    for (id, entry) in changes {
-        while let Some((kept, entry)) = old.next_if(|(kept, _)| &**kept < id.as_str()) {
-            merged.push((&**kept, entry));
-        }
-        old.next_if(|(replaced, _)| **replaced == *id.as_str());
-        merged.extend(entry.as_ref().map(|entry| (id.as_str(), entry)));
-    }
-    merged.extend(old.map(|(id, entry)| (&**id, entry)));
-    merged
+fn is_before(id: &[u8], end: Option<&[u8]>) -> bool {
+    end.is_none_or(|end| id < end)
 }
 
 #[cfg(test)]

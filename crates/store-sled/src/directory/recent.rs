@@ -54,21 +54,35 @@ impl Recent {
 
     /// The first `limit` instances in a range that match, by id.
     pub(super) fn search(&self, wanted: &Wanted, range: &IdRange, limit: usize) -> Vec<InstanceId> {
-        let mut found = Vec::new();
-        for (nth, run) in self.runs.iter().enumerate() {
-            let newer = &self.runs[nth + 1..];
-            let from = run.partition_point(|(id, _)| range.begins_after(id.as_str().as_bytes()));
-            let within = run[from..]
-                .iter()
-                .take_while(|(id, _)| !range.ends_before(id.as_str().as_bytes()))
-                .filter(|(_, entry)| entry.as_ref().is_some_and(|entry| wanted.matches(entry)))
-                .filter(|(id, _)| newer.iter().all(|run| find(run, id.as_str()).is_err()));
-            found.extend(within.take(limit).map(|(id, _)| id.clone()));
+        // What matches in each run, looked for only as far as it is needed.
+        let mut matching: Vec<_> =
+            self.runs.iter().map(|run| matching(run, wanted, range).peekable()).collect();
+        let mut found: Vec<InstanceId> = Vec::new();
+        while found.len() < limit {
+            let heads = matching.iter_mut().enumerate().filter_map(|(nth, run)| Some((*run.peek()?, nth)));
+            let Some((id, nth)) = heads.min() else { break };
+            matching[nth].next();
+            // Something newer counts, whether it matches or not.
+            if self.runs[nth + 1..].iter().all(|run| find(run, id.as_str()).is_err()) {
+                found.push(id.clone());
+            }
         }
-        found.sort_unstable();
-        found.truncate(limit);
         found
     }
+}
+
+/// The instances of a run that lie in a range and match, in order.
+fn matching<'a>(
+    run: &'a Run,
+    wanted: &'a Wanted,
+    range: &'a IdRange,
+) -> impl Iterator<Item = &'a InstanceId> {
+    let from = run.partition_point(|(id, _)| range.begins_after(id.as_str().as_bytes()));
+    run[from..]
+        .iter()
+        .take_while(|(id, _)| !range.ends_before(id.as_str().as_bytes()))
+        .filter(|(_, entry)| entry.as_ref().is_some_and(|entry| wanted.matches(entry)))
+        .map(|(id, _)| id)
 }
 
 fn find(run: &Run, id: &str) -> Result<usize, usize> {

@@ -1,13 +1,16 @@
 use std::sync::Arc;
 
-use steadfast_core::{InstanceFacts, OrchestrationStatus, Position, Timestamp};
+use steadfast_core::{InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, Position, Timestamp};
 use steadfast_store::{HistoryChange, InstanceChange};
 
+use super::group::Members;
+use super::wanted::Wanted;
 use super::*;
 use crate::options::Fdatasync;
 
 fn write(id: &str, name: Option<&str>) -> InstanceWrite {
     let change = name.map_or(InstanceChange::Delete, |name| InstanceChange::Put {
+        outline: None,
         state: Arc::from([]),
         history: HistoryChange::Replace(Arc::from([])),
         history_events: 0,
@@ -74,7 +77,7 @@ fn settled_entries_are_found_changed_and_forgotten() {
     note_all(&directory, None, (0..10_000).map(scattered));
     settle(&directory);
     assert_eq!(count(&directory, &InstanceFilter::default()), 0);
-    assert!(blocks > 0 && directory.blocks.is_empty() && directory.summaries.is_empty());
+    assert!(blocks > 0 && directory.blocks.is_empty() && directory.groups.is_empty());
 }
 
 #[test]
@@ -93,8 +96,10 @@ fn a_settlement_that_is_interrupted_anywhere_begins_anew() {
         for _ in 0..written {
             let Some((first, _)) = rest.first() else { break };
             let place = directory.place_of(first.as_str().as_bytes()).unwrap();
-            let mine = rest.partition_point(|(id, _)| is_before(id.as_str(), place.next.as_deref()));
-            directory.change_block(&place, &rest[..mine]).unwrap();
+            let mine =
+                rest.partition_point(|(id, _)| is_before(id.as_str().as_bytes(), place.next.as_deref()));
+            let mine = mine.min(700);
+            directory.change_group(&place, &rest[..mine]).unwrap();
             rest = &rest[mine..];
         }
         drop(directory);
@@ -107,22 +112,76 @@ fn a_settlement_that_is_interrupted_anywhere_begins_anew() {
     }
 }
 
+/// A tree as it is now, to be put back.
+fn copy(tree: &sled::Tree) -> Vec<(sled::IVec, sled::IVec)> {
+    tree.iter().map(Result::unwrap).collect()
+}
+
 #[test]
-fn a_block_that_was_divided_halfway_says_nothing_twice_and_loses_nothing() {
+fn a_settlement_that_was_written_halfway_says_nothing_twice_and_loses_nothing() {
+    // The writes are made in the order of new blocks, groups from the last one on, blocks that were there before. Each state
+    // in between is one that a crash can leave.
+    let folder = tempfile::tempdir().unwrap();
+    let others = || (100_000..120_000).map(scattered);
+    for (nth, groups_written) in [0, 1, 2, 5, usize::MAX].into_iter().enumerate() {
+        let path = folder.path().join(format!("{nth}"));
+        let database = Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap();
+        let directory = open(&database).unwrap();
+        note_all(&directory, Some("first"), (0..20_000).map(scattered));
+        settle(&directory);
+        let (blocks, groups) = (copy(&directory.blocks), copy(&directory.groups));
+        note_all(&directory, Some("first"), others());
+        settle(&directory);
+        // Blocks that were there before are what they were, and only some groups are new.
+        for (key, block) in &blocks {
+            directory.blocks.insert(key, block).unwrap();
+        }
+        for (key, _) in copy(&directory.groups).iter().rev().skip(groups_written) {
+            match groups.iter().find(|(old, _)| old == key) {
+                Some((_, group)) => directory.groups.insert(key, group).unwrap(),
+                None => directory.groups.remove(key).unwrap(),
+            };
+        }
+        note_all(&directory, Some("first"), others());
+        drop(directory);
+        let directory = open(&database).unwrap();
+        for _ in 0..2 {
+            assert_eq!(count(&directory, &named("first")), 40_000, "{groups_written} groups were written");
+            settle(&directory);
+        }
+        // What lies beyond the end of a block does not come back when the end moves.
+        let mut last: Vec<_> = (0..20_000).map(scattered).chain(others()).collect();
+        last.sort_unstable();
+        let gone = last.split_off(700);
+        note_all(&directory, None, gone.into_iter());
+        settle(&directory);
+        assert_eq!(count(&directory, &InstanceFilter::default()), 700);
+        assert_eq!(directory.groups.len(), 1);
+    }
+}
+
+#[test]
+fn blocks_become_empty_in_any_order_and_fill_again() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
     let directory = open(&database).unwrap();
-    note_all(&directory, Some("first"), (0..BLOCK_ENTRIES as u64).map(scattered));
+    let mut all: Vec<_> = (0..30_000).map(scattered).collect();
+    all.sort_unstable();
+    note_all(&directory, Some("any"), all.iter().cloned());
     settle(&directory);
-    let (key, block) = directory.blocks.first().unwrap().unwrap();
-    note_all(&directory, Some("first"), (1000..1500).map(scattered));
-    settle(&directory);
-    // The parts behind have been written, and the first one is still what it was.
-    directory.blocks.insert(&key, block).unwrap();
-    note_all(&directory, Some("first"), (1000..1500).map(scattered));
-    assert_eq!(count(&directory, &named("first")), BLOCK_ENTRIES + 500);
-    settle(&directory);
-    assert_eq!(count(&directory, &named("first")), BLOCK_ENTRIES + 500);
+    let mut left = all.len();
+    for part in [10_000..20_000, 0..5000, 20_000..30_000, 5000..10_000] {
+        left -= part.len();
+        note_all(&directory, None, all[part.clone()].iter().cloned());
+        settle(&directory);
+        assert_eq!(count(&directory, &InstanceFilter::default()), left);
+        note_all(&directory, Some("again"), all[part.clone()].iter().step_by(2).cloned());
+        settle(&directory);
+        assert_eq!(count(&directory, &named("again")), part.len() / 2);
+        note_all(&directory, None, all[part].iter().cloned());
+        settle(&directory);
+    }
+    assert!(directory.groups.is_empty() && directory.blocks.is_empty());
 }
 
 #[test]
@@ -149,9 +208,15 @@ fn a_short_span_of_time_among_instances_with_any_ids_takes_few_blocks() {
     let filter = InstanceFilter { created, ..InstanceFilter::default() };
     assert_eq!(count(&directory, &filter), 10);
     let wanted = Wanted::new(&filter);
-    let summaries: Vec<_> = directory.summaries.iter().map(Result::unwrap).collect();
-    let read = summaries.iter().filter(|(_, summary)| summary::may_match(summary, &wanted).unwrap());
-    assert!(read.count() <= 10 && summaries.len() > 70);
+    let (mut read, mut all) = (0, 0);
+    for (_, group) in copy(&directory.groups) {
+        let mut members = Members::new(&group);
+        while let Some(member) = members.next().unwrap() {
+            all += 1;
+            read += usize::from(summary::may_match(member.summary, &wanted).unwrap());
+        }
+    }
+    assert!(read <= 12 && all > 70, "{read} of {all} blocks are read");
 }
 
 #[test]
@@ -162,8 +227,8 @@ fn damaged_entries_are_a_typed_error() {
     note_all(&directory, Some("first"), (0..100).map(scattered));
     settle(&directory);
     let intact: Vec<_> =
-        [&directory.blocks, &directory.summaries].map(|tree| tree.first().unwrap().unwrap()).into();
-    for (tree, (key, value)) in [&directory.blocks, &directory.summaries].into_iter().zip(&intact) {
+        [&directory.blocks, &directory.groups].map(|tree| tree.first().unwrap().unwrap()).into();
+    for (tree, (key, value)) in [&directory.blocks, &directory.groups].into_iter().zip(&intact) {
         tree.insert(key, &value[..value.len() - 1]).unwrap();
         let found = directory.find(&InstanceFilter::default(), None, 1000);
         assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");

@@ -2,7 +2,7 @@
 
 use steadfast_core::{InstanceFilter, InstanceId, InstanceKind, TimeRange};
 
-use super::entry::{self, Entry, Tagged};
+use super::entry::{self, Entry, Tags};
 
 /// What is searched for. All of it may let through more than the filter does, never less.
 pub(super) struct Wanted {
@@ -83,17 +83,14 @@ impl Wanted {
         }
     }
 
-    pub(super) fn matches(&self, entry: &Entry) -> bool {
+    pub(super) fn matches<T: Tags>(&self, entry: &Entry<T>) -> bool {
         self.statuses & bit(entry.status) != 0
             && self.name.is_none_or(|name| name == entry.name)
             && self.version.is_none_or(|version| version == entry.version)
             && self.created.contains(entry.created)
             && self.updated.contains(entry.updated)
             && (self.completed.is_all() || entry.completed.is_some_and(|at| self.completed.contains(at)))
-            && match &entry.tags {
-                Tagged::Listed(tags) => self.tags.iter().all(|tag| tags.contains(tag)),
-                Tagged::TooMany => true,
-            }
+            && self.tags.iter().all(|tag| entry.tags.may_hold(*tag))
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use steadfast_core::{InstanceFacts, InstanceFilter, InstanceId, PartitionId, Position};
 
 use crate::{
-    Found, HistoryChange, InstanceChange, InstanceWrite, LogRecord, PartitionSnapshot, RowWrite, StoreError,
-    StoredInstance,
+    Detail, Found, HistoryChange, InstanceChange, InstanceWrite, LogRecord, PartitionSnapshot, RowWrite,
+    StoreError, StoredInstance,
 };
 
 /// One write: it happens in full or not at all.
@@ -33,6 +33,7 @@ struct Instance {
     reflects: Position,
     facts: InstanceFacts,
     state: Arc<[u8]>,
+    outline: Option<Arc<[u8]>>,
     history_events: u64,
     /// By the number of the first event in the piece.
     history: BTreeMap<u64, Arc<[u8]>>,
@@ -68,7 +69,7 @@ impl Disk {
     }
 
     fn apply_instance(&mut self, write: &InstanceWrite) {
-        let InstanceChange::Put { state, history, history_events, facts, .. } = &write.change else {
+        let InstanceChange::Put { state, outline, history, history_events, facts, .. } = &write.change else {
             self.instances.remove(&write.instance);
             return;
         };
@@ -76,12 +77,14 @@ impl Disk {
             reflects: write.reflects,
             facts: facts.clone(),
             state: Arc::clone(state),
+            outline: None,
             history_events: 0,
             history: BTreeMap::new(),
         });
         instance.reflects = write.reflects;
         instance.facts = facts.clone();
         instance.state = Arc::clone(state);
+        instance.outline.clone_from(outline);
         instance.history_events = *history_events;
         let (at, bytes) = match history {
             HistoryChange::Append { at, bytes } => (*at, bytes),
@@ -145,7 +148,7 @@ impl Disk {
     }
 
     pub(super) fn instance(&self, id: &InstanceId) -> Option<StoredInstance> {
-        self.instances.get(id).map(|instance| instance.stored(id))
+        self.instances.get(id).map(|instance| instance.stored(id, Detail::State))
     }
 
     pub(super) fn history(&self, id: &InstanceId) -> Vec<u8> {
@@ -153,7 +156,13 @@ impl Disk {
         pieces.flat_map(|piece| piece.iter().copied()).collect()
     }
 
-    pub(super) fn find(&self, filter: &InstanceFilter, after: Option<&InstanceId>, limit: usize) -> Found {
+    pub(super) fn find(
+        &self,
+        filter: &InstanceFilter,
+        after: Option<&InstanceId>,
+        limit: usize,
+        detail: Detail,
+    ) -> Found {
         let prefix = InstanceId::from_trusted(&*filter.id_prefix);
         let from = match after {
             Some(after) if *after >= prefix => Bound::Excluded(after),
@@ -165,14 +174,18 @@ impl Disk {
             .take_while(|(id, _)| id.as_str().starts_with(&filter.id_prefix))
             .filter(|(id, instance)| filter.matches_facts(id, &instance.facts));
         let instances: Vec<_> =
-            matching.by_ref().take(limit).map(|(id, instance)| instance.stored(id)).collect();
+            matching.by_ref().take(limit).map(|(id, instance)| instance.stored(id, detail)).collect();
         let last = instances.last().map(|stored| stored.instance.clone()).or_else(|| after.cloned());
         Found { upto: matching.next().and(last), instances }
     }
 }
 
 impl Instance {
-    fn stored(&self, id: &InstanceId) -> StoredInstance {
-        StoredInstance { instance: id.clone(), reflects: self.reflects, state: self.state.to_vec() }
+    fn stored(&self, id: &InstanceId, detail: Detail) -> StoredInstance {
+        let state = match detail {
+            Detail::Outline => self.outline.as_ref().unwrap_or(&self.state).to_vec(),
+            Detail::State => self.state.to_vec(),
+        };
+        StoredInstance { instance: id.clone(), reflects: self.reflects, state }
     }
 }

@@ -38,7 +38,7 @@ pub use self::faults::{Fault, FaultPoint, Operation, Survival};
 use self::disk::{Disk, Write};
 use self::faults::Faults;
 use crate::{
-    Found, HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics,
+    Detail, Found, HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics,
     StoredInstance,
 };
 
@@ -256,8 +256,9 @@ impl Store for MemoryStore {
         filter: &InstanceFilter,
         after: Option<&InstanceId>,
         limit: usize,
+        detail: Detail,
     ) -> Result<Found, StoreError> {
-        self.shared.lock().load(|disk| Ok(disk.find(filter, after, limit)))
+        self.shared.lock().load(|disk| Ok(disk.find(filter, after, limit, detail)))
     }
 
     fn recover(&self) -> Result<(), StoreError> {

@@ -8,8 +8,10 @@ use steadfast_core::{
     InstanceFacts, InstanceFilter, InstanceId, InstanceKind, OrchestrationStatus, Tags, TimeRange, Timestamp,
 };
 
-use super::{Harness, Outcome, Put, delete, facts, id, ids, of_prefix, put, write_instances};
-use crate::{Store, StoreError};
+use super::{
+    Harness, Outcome, Put, assert_instance, delete, facts, id, ids, noise, of_prefix, put, write_instances,
+};
+use crate::{Detail, Store, StoreError};
 
 const STATUSES: [OrchestrationStatus; 4] = [
     OrchestrationStatus::Running,
@@ -40,7 +42,7 @@ fn find_all(
     let mut all: Vec<InstanceId> = Vec::new();
     let mut after = None;
     loop {
-        let found = store.find_instances(filter, after.as_ref(), limit)?;
+        let found = store.find_instances(filter, after.as_ref(), limit, Detail::Outline)?;
         assert!(found.instances.len() <= limit);
         assert!(found.instances.is_sorted_by(|left, right| left.instance < right.instance));
         assert!(found.instances.iter().all(|found| Some(&found.instance) > after.as_ref()));
@@ -80,7 +82,7 @@ pub fn instances_are_found_in_order(harness: &mut dyn Harness) -> Outcome {
     write_instances(&*store, writes.into())?;
     let search = |filter: InstanceFilter, after: Option<&str>, limit| {
         let after = after.map(id);
-        let found = store.find_instances(&filter, after.as_ref(), limit)?;
+        let found = store.find_instances(&filter, after.as_ref(), limit, Detail::State)?;
         assert!(found.instances.iter().all(|found| found.state == found.instance.as_str().as_bytes()));
         Ok::<_, StoreError>((ids(&found.instances).join(" "), found.upto.is_none()))
     };
@@ -262,6 +264,38 @@ pub fn many_and_long_tags_are_found(harness: &mut dyn Harness) -> Outcome {
     {
         let filter = InstanceFilter { tags: filter, ..InstanceFilter::default() };
         assert_found(&*store, &filter, 50, &all)?;
+    }
+    Ok(())
+}
+
+/// A state of any size is read whole, or its outline if that is enough, which follows the state.
+pub fn what_is_found_is_as_detailed_as_asked_for(harness: &mut dyn Harness) -> Outcome {
+    for (round, bytes) in [10, 100_000, 3 << 20, 40_000, 100].into_iter().enumerate() {
+        let store = harness.store();
+        let state = noise(7, bytes);
+        // An outline may be about as large as a state, too.
+        for (text, outline) in
+            [("none", None), ("short", Some(vec![round as u8; 50])), ("long", Some(noise(9, 70_000)))]
+        {
+            let write = Put::replace(text, noise(8, 500), 1).ended().state(state.clone());
+            let write = match &outline {
+                Some(outline) => write.outline(outline.clone()),
+                None => write,
+            };
+            put(&*store, write)?;
+            let find = |detail| {
+                let found = store.find_instances(&of_prefix(text), None, 5, detail)?;
+                assert!(found.upto.is_none() && found.instances.len() == 1);
+                assert_eq!(found.instances[0].instance.as_str(), text);
+                Ok::<_, StoreError>(found.instances[0].state.clone())
+            };
+            assert!(find(Detail::State)? == state, "the state of {text}, {bytes} bytes");
+            let shown = find(Detail::Outline)?;
+            assert!(shown == state || Some(shown) == outline, "the outline of {text}, {bytes} bytes");
+            assert_instance(&*store, text, &state, &noise(8, 500))?;
+        }
+        drop(store);
+        harness.reopen();
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{
     Harness, Outcome, P0, Put, assert_corrupt, assert_instance, assert_no_instance, delete, id, ids, noise,
     of_prefix, positions, put, record, write_instances,
 };
-use crate::{Materialisation, RowWrite, StoreError};
+use crate::{Detail, Materialisation, RowWrite, StoreError};
 
 /// Instances, rows, position and log are there after reopening.
 pub fn everything_survives_reopening(harness: &mut dyn Harness) -> Outcome {
@@ -98,7 +98,7 @@ pub fn states_grow_large_and_shrink_again(harness: &mut dyn Harness) -> Outcome 
         harness.reopen();
         let history: Vec<u8> = (0..=events as u8).collect();
         assert_instance(&*harness.store(), "i", &noise(events, size), &history)?;
-        let found = harness.store().find_instances(&of_prefix("i"), None, 1)?.instances;
+        let found = harness.store().find_instances(&of_prefix("i"), None, 1, Detail::State)?.instances;
         assert!(found.iter().all(|found| found.state == noise(events, size)));
     }
     Ok(())
@@ -234,9 +234,9 @@ pub fn ids_may_be_any_text(harness: &mut dyn Harness) -> Outcome {
     let store = harness.store();
     for (text, seed) in texts.into_iter().zip(1..) {
         assert_instance(&*store, text, &noise(seed, 40_000), &noise(seed, 70_000))?;
-        assert_eq!(ids(&store.find_instances(&of_prefix(text), None, 1)?.instances), [text]);
+        assert_eq!(ids(&store.find_instances(&of_prefix(text), None, 1, Detail::State)?.instances), [text]);
     }
-    assert_eq!(store.find_instances(&of_prefix(""), None, 100)?.instances.len(), texts.len());
+    assert_eq!(store.find_instances(&of_prefix(""), None, 100, Detail::State)?.instances.len(), texts.len());
     Ok(())
 }
 

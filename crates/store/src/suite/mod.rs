@@ -93,6 +93,7 @@ macro_rules! store_behaviour_suite {
             instances_are_found_by_what_they_are_now
             thousands_of_instances_are_found_with_any_ids
             many_and_long_tags_are_found
+            what_is_found_is_as_detailed_as_asked_for
             found_or_not_survives_reopening
             what_stays_is_found_while_others_change
             readers_see_an_instance_before_or_after_a_write
@@ -158,6 +159,7 @@ struct Put<'a> {
     id: &'a str,
     reflects: u64,
     state: Vec<u8>,
+    outline: Option<Arc<[u8]>>,
     history: HistoryChange,
     events: u64,
     fresh: bool,
@@ -170,7 +172,17 @@ impl<'a> Put<'a> {
         let history = HistoryChange::Append { at, bytes: bytes.into() };
         let facts = facts(OrchestrationStatus::Running);
         let state = b"state".to_vec();
-        Self { id, reflects: events, state, history, events, fresh: false, ended: false, facts }
+        Self {
+            id,
+            reflects: events,
+            state,
+            outline: None,
+            history,
+            events,
+            fresh: false,
+            ended: false,
+            facts,
+        }
     }
 
     fn replace(id: &'a str, bytes: impl Into<Arc<[u8]>>, events: u64) -> Self {
@@ -193,6 +205,10 @@ impl<'a> Put<'a> {
         Self { state: state.into(), ..self }
     }
 
+    fn outline(self, outline: impl Into<Arc<[u8]>>) -> Self {
+        Self { outline: Some(outline.into()), ..self }
+    }
+
     fn reflects(self, reflects: u64) -> Self {
         Self { reflects, ..self }
     }
@@ -203,6 +219,7 @@ impl<'a> Put<'a> {
             reflects: Position(self.reflects),
             change: InstanceChange::Put {
                 state: self.state.into(),
+                outline: self.outline,
                 history: self.history,
                 history_events: self.events,
                 fresh: self.fresh,

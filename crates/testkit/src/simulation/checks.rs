@@ -190,13 +190,12 @@ fn count<'a>(states: impl Iterator<Item = &'a InstanceState>) -> InstanceCounts 
     counts
 }
 
-fn whole_overlay(partition: &mut Partition, token: Token) -> Overlay {
-    let everything = InstanceFilter { kind: InstanceKind::All, ..InstanceFilter::default() };
+fn whole_overlay(partition: &mut Partition, token: Token, everything: &InstanceFilter) -> Overlay {
     let (mut overlay, mut cursor) = (Overlay::default(), Some(OverlayCursor::default()));
     while let Some(from) = cursor {
-        cursor = partition.read_overlay(token, &everything, None, from, &mut overlay);
+        cursor = partition.read_overlay(token, everything, None, from, &mut overlay);
     }
-    overlay.complete(&everything, None);
+    overlay.complete();
     overlay
 }
 
@@ -204,13 +203,14 @@ fn whole_overlay(partition: &mut Partition, token: Token) -> Overlay {
 fn view(partition: &mut Partition, store: &dyn Store, owned: impl Fn(&InstanceId) -> bool) -> View {
     let token = Token(0);
     let stored = bridge::stored_instances(store).expect("the store reads");
-    let overlay = whole_overlay(partition, token);
+    let everything = InstanceFilter { kind: InstanceKind::All, ..InstanceFilter::default() };
+    let overlay = whole_overlay(partition, token, &everything);
     let mut states: Vec<InstanceState> = stored
         .iter()
         .filter(|stored| owned(&stored.instance) && !overlay.hides(&stored.instance))
         .map(|stored| bridge::instance_state(stored).expect("the state can be read"))
         .collect();
-    states.extend(overlay.first(usize::MAX).iter().map(|state| (**state).clone()));
+    states.extend(overlay.first(&everything, None, usize::MAX).iter().map(|state| (**state).clone()));
     let view = states.into_iter().map(|state| {
         let history = read_history(partition, store, token, &state.instance);
         (state.instance.clone(), (state, history))

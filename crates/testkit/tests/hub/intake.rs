@@ -81,7 +81,8 @@ fn a_read_waits_until_what_it_shows_is_durable() {
     assert!(partition.read_history(Token(3), &instance()).is_some());
     let (filter, mut overlay) = (InstanceFilter::default(), Overlay::default());
     let next = partition.read_overlay(Token(4), &filter, None, OverlayCursor::default(), &mut overlay);
-    assert_eq!((next, overlay.first(10).len()), (None, 1));
+    overlay.complete();
+    assert_eq!((next, overlay.first(&filter, None, 10).len()), (None, 1));
     assert!(partition.commit().effects.is_empty());
     partition.on_durable(record.position);
     let effects: Vec<_> = partition.commit().effects.into_iter().skip(1).collect();
@@ -354,9 +355,10 @@ fn suspended(partition: &mut Partition) -> (usize, u64) {
         InstanceFilter { statuses: vec![OrchestrationStatus::Suspended], ..InstanceFilter::default() };
     let mut overlay = Overlay::default();
     partition.read_overlay(Token(97), &filter, None, OverlayCursor::default(), &mut overlay);
+    overlay.complete();
     let counts = partition.read_counts(Token(98)).unwrap();
     partition.commit();
-    (overlay.first(10).len(), counts.of(OrchestrationStatus::Suspended))
+    (overlay.first(&filter, None, 10).len(), counts.of(OrchestrationStatus::Suspended))
 }
 
 #[test]
