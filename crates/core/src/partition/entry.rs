@@ -221,8 +221,8 @@ impl Entry {
         live.or_else(|| self.has_start().then_some(OrchestrationStatus::Pending))
     }
 
-    /// [`Entry::live_status`] as clients see it: a suspension or a resumption that was accepted counts from then on, even if
-    /// nobody takes the turn that would consume it.
+    /// [`Entry::live_status`] as clients see it: a suspension or a resumption that was accepted counts before it is consumed,
+    /// unless code may still go on before that.
     pub(super) fn shown_status(&self) -> Option<OrchestrationStatus> {
         let live = self.live_status()?;
         Some(match self.suspension_ahead() {
@@ -245,8 +245,14 @@ impl Entry {
         Some(state)
     }
 
-    /// What the last message that has not been consumed says of whether the instance is suspended.
+    /// What the last message that has not been consumed says of whether the instance is suspended. None as long as a turn
+    /// is under way without it, or the next execution is about to begin: what shows as suspended stays as it is.
     pub(super) fn suspension_ahead(&self) -> Option<Option<SmolStr>> {
+        let goes_on = self.running.as_ref().is_some_and(|running| running.suspension.is_none());
+        let continues = self.state().is_some_and(|it| it.status == OrchestrationStatus::ContinuedAsNew);
+        if goes_on || continues {
+            return None;
+        }
         for queued in self.queue.iter().rev() {
             if let Some(suspension) = suspension(&queued.message) {
                 return Some(suspension.cloned());

@@ -425,3 +425,19 @@ fn an_end_by_force_needs_no_code_waits_for_the_turn_under_way_and_is_told_when_i
     }
     assert!(partition.is_settled());
 }
+
+#[test]
+fn an_instance_does_not_show_as_suspended_while_a_turn_goes_on_that_knows_nothing_of_it() {
+    let mut partition = partition();
+    partition.submit(Token(1), message(start(1), Origin::Client), true);
+    durable(&mut partition);
+    let Some(Work::Turn(request)) = partition.next_work() else { panic!("there is a turn to run") };
+    partition.submit(Token(2), message(suspend(), Origin::Client), false);
+    assert_eq!(suspended(&mut partition), (0, 0));
+    let mut registry = Registry::default();
+    let waits = |ctx: OrchestrationContext, (): ()| async move { ctx.wait_for_event::<()>("go").await };
+    orchestration("any", waits).register(&mut registry).unwrap();
+    let mut session = Session::new(Arc::new(registry), request.instance.clone(), 1000);
+    partition.on_turn(&request.instance, session.turn(request.batch, request.now));
+    assert_eq!(suspended(&mut partition), (1, 1));
+}
