@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["steadfast-core", "steadfast-store", "steadfast-store-sled", "steadfast-engine", "steadfast-grpc"],
     ),
     ("steadfast-grpc", &["steadfast-core", "steadfast-engine"]),
+    ("steadfast-remote", &["steadfast-core", "steadfast-engine", "steadfast-grpc"]),
     ("steadfast-testkit", &["steadfast-core", "steadfast-store", "steadfast-engine"]),
     (
         "steadfast",
@@ -29,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "steadfast-store-sled",
             "steadfast-engine",
             "steadfast-macros",
+            "steadfast-remote",
         ],
     ),
 ];
@@ -38,9 +40,12 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("actix", &["steadfast-engine"]),
     ("sled", &["steadfast-store-sled"]),
     ("bincode", &["steadfast-core"]),
-    ("tokio", &["steadfast-engine", "steadfast-grpc", "steadfast-server", "steadfast-testkit"]),
+    (
+        "tokio",
+        &["steadfast-engine", "steadfast-grpc", "steadfast-remote", "steadfast-server", "steadfast-testkit"],
+    ),
     ("tokio-rustls", &["steadfast-grpc"]),
-    ("tonic", &["steadfast-grpc"]),
+    ("tonic", &["steadfast-grpc", "steadfast-remote"]),
     ("prost", &["steadfast-grpc"]),
     ("clap", &["steadfast-server"]),
 ];

@@ -1,5 +1,6 @@
 //! Actions: what one turn of user code asks for.
 
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::entity::{EntityLockRequest, EntityOperation, EntityUnlock};
@@ -10,7 +11,7 @@ use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// One request of an orchestration, numbered in the order in which the code made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrchestratorAction {
     /// The number: the event id of the event that confirms it.
     pub id: i32,
@@ -19,7 +20,7 @@ pub struct OrchestratorAction {
 }
 
 /// What an action asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionKind {
     /// Run an activity.
     ScheduleTask {
@@ -63,7 +64,7 @@ pub enum ActionKind {
 }
 
 /// How an execution ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completion {
     /// It returned.
     Completed(Payload),

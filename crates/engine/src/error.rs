@@ -197,4 +197,26 @@ pub enum ClientError {
     /// not made.
     #[error("the instance's partition is not available; try again later, the log of the program says why")]
     Unavailable,
+    /// A hub that is served elsewhere: the server could not be reached for longer than the client's patience. The call was not
+    /// made.
+    #[error("the server cannot be reached: {problem}; the call was not made")]
+    Unreachable {
+        /// What happened.
+        problem: String,
+    },
+    /// A hub that is served elsewhere: the connection was lost while the call was under way. Ask for the instance's state
+    /// before repeating a call that must not happen twice.
+    #[error("the connection was lost while the call was under way ({problem}); it may have taken effect")]
+    ConnectionLost {
+        /// What happened.
+        problem: String,
+    },
+    /// A hub that is served elsewhere: the server refused the call, and it was not made.
+    #[error("the server refused the call ({code}): {problem}")]
+    Refused {
+        /// The gRPC code, such as `PermissionDenied`.
+        code: SmolStr,
+        /// What the server says.
+        problem: String,
+    },
 }

@@ -13,4 +13,4 @@ pub use serve::{
     Access, Denied, HubName, Hubs, HubsError, InvalidHubName, Limits, ListenError, Listeners, OpenAccess,
     Role, ServeError, ServeOptions, Tls, TlsError, TlsFiles, serve, socket_addresses,
 };
-pub use service::{MESSAGE_BYTES_MAX, TaskHubService};
+pub use service::{MESSAGE_BYTES_MAX, TaskHubService, had_ended};

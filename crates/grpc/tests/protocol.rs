@@ -1,6 +1,6 @@
 //! The compiled protocol is the one that the SDKs speak: every message, field, number, type and method, compared with
-//! `protocol.txt`, which was taken from an installed SDK. The only thing of our own is the version in
-//! `CreateInstanceResponse`.
+//! `protocol.txt`, which was taken from an installed SDK. Of our own are the version in
+//! `CreateInstanceResponse` and the fields from 100 on, which SDKs pass over.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

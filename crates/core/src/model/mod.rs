@@ -34,7 +34,8 @@ pub use middleware::{
 };
 pub use registry::{
     ActivityDefinition, ActivityFn, DuplicateRegistration, LocalFuture, OnNonDeterminism,
-    OrchestrationDefinition, OrchestrationFn, Register, Registry, SendFuture, activity, orchestration,
+    OrchestrationDefinition, OrchestrationFn, Register, Registered, Registry, SendFuture, activity,
+    orchestration,
 };
 pub use retry::RetryPolicy;
 pub use tasks::{TaskFuture, TimerFuture};

@@ -76,6 +76,17 @@ pub enum OnNonDeterminism {
     Park,
 }
 
+/// What a [`Registry`] holds: see [`Registry::registered`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// The orchestrations, with their versions.
+    pub orchestrations: Vec<(SmolStr, Vec<SmolStr>)>,
+    /// The activities, with their versions.
+    pub activities: Vec<(SmolStr, Vec<SmolStr>)>,
+    /// The entities.
+    pub entities: Vec<SmolStr>,
+}
+
 /// Something that can be put into a [`Registry`]: what the attributes make, and what [`orchestration`] and
 /// [`activity`] return.
 pub trait Register {
@@ -236,6 +247,23 @@ impl Registry {
     /// Sets what runs entities that are not registered here.
     pub fn set_other_entities(&mut self, code: EntityFn) {
         self.other_entities = Some(code);
+    }
+
+    /// What is registered, by kind: the names, sorted, with their versions; what has no version has the empty one.
+    pub fn registered(&self) -> Registered {
+        fn listed<F>(map: &ByVersion<F>) -> Vec<(SmolStr, Vec<SmolStr>)> {
+            let versions = |by_version: &BTreeMap<SmolStr, F>| by_version.keys().cloned().collect();
+            let mut names: Vec<_> = map.iter().map(|(name, by)| (name.clone(), versions(by))).collect();
+            names.sort();
+            names
+        }
+        let mut entities: Vec<_> = self.entities.keys().cloned().collect();
+        entities.sort();
+        Registered {
+            orchestrations: listed(&self.orchestrations),
+            activities: listed(&self.activities),
+            entities,
+        }
     }
 
     /// The names of the registered orchestrations, sorted.

@@ -47,6 +47,9 @@ pub(super) struct Execution {
     /// No turn of it has ended yet.
     pub(super) first_turn: bool,
     max_payload_bytes: usize,
+    /// What the code last set as custom status, as far as this session has seen it; only kept where turns are taken for a hub
+    /// elsewhere, and in replays.
+    pub(super) custom_status: Option<Payload>,
     /// The last durable step, for reports.
     last_step: Option<(i32, &'static str)>,
 }
@@ -78,6 +81,7 @@ impl Execution {
             middleware_passed: 0,
             first_turn: false,
             max_payload_bytes,
+            custom_status: None,
             last_step: None,
         }
     }
@@ -304,7 +308,9 @@ impl Execution {
         let mut context = self.context.borrow_mut();
         context.take_cancelled_timers();
         context.take_cancelled_activities(false);
-        context.custom_status = None;
+        if let Some(status) = context.custom_status.take() {
+            self.custom_status = Some(status);
+        }
         if self.suspended || self.ended || self.is_terminated() {
             return Ok(());
         }

@@ -124,18 +124,7 @@ impl Session {
                 }
             }
             if let EventKind::ExecutionStarted(started) = &event.kind {
-                let ExecutionStarted { name, version, .. } = &**started;
-                let mismatch = self.registry.versions().check(version).err();
-                if let Some(mismatch) = &mismatch
-                    && self.registry.versions().failure_strategy == VersionFailure::Reject
-                {
-                    return Err((at, mismatch.clone().into()));
-                }
-                if mismatch.is_none() && self.registry.find_orchestration(name, version).is_none() {
-                    let missing = NotRegistered { name: name.clone(), version: version.clone() };
-                    return Err((at, missing.into()));
-                }
-                self.begin(started, event.timestamp);
+                let mismatch = self.enter(started, event.timestamp).map_err(|unfit| (at, unfit))?;
                 self.note_patches(&history[at..]);
                 if let Some(execution) = &mut self.execution {
                     execution.set_replaying(true);
@@ -171,6 +160,42 @@ impl Session {
             execution.set_replaying(false);
         }
         Ok(())
+    }
+
+    /// Begins an execution under the version that its history says. Gives why it is to fail, if this program fails those of
+    /// its version.
+    ///
+    /// # Errors
+    /// When this program does not go on with it.
+    pub(super) fn enter(
+        &mut self,
+        started: &ExecutionStarted,
+        at: Timestamp,
+    ) -> Result<Option<VersionMismatch>, Unfit> {
+        let ExecutionStarted { name, version, .. } = started;
+        let mismatch = self.registry.versions().check(version).err();
+        if let Some(mismatch) = &mismatch
+            && self.registry.versions().failure_strategy == VersionFailure::Reject
+        {
+            return Err(mismatch.clone().into());
+        }
+        if mismatch.is_none() && self.registry.find_orchestration(name, version).is_none() {
+            return Err(NotRegistered { name: name.clone(), version: version.clone() }.into());
+        }
+        self.begin(started, at);
+        Ok(mismatch)
+    }
+
+    pub(super) fn execution_mut(&mut self) -> Option<&mut Execution> {
+        self.execution.as_mut()
+    }
+
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    pub(super) fn instance(&self) -> &InstanceId {
+        &self.instance
     }
 
     fn begin(&mut self, started: &ExecutionStarted, at: Timestamp) {
@@ -374,7 +399,7 @@ impl Session {
     }
 
     /// The turn has begun. True when middleware refused it; the execution has failed then.
-    fn refused(&mut self, is_first: bool) -> bool {
+    pub(super) fn refused(&mut self, is_first: bool) -> bool {
         let middleware = &self.registry.middleware;
         match &mut self.execution {
             Some(execution) if !middleware.turns.is_empty() => {
@@ -437,7 +462,7 @@ fn terminated_unborn(history: &[HistoryEvent]) -> bool {
 }
 
 /// Whether the turn at the front of `history`, which begins an execution, also suspends it: its code waited then.
-fn suspended_unborn(history: &[HistoryEvent]) -> bool {
+pub(super) fn suspended_unborn(history: &[HistoryEvent]) -> bool {
     turn_of(history).any(|event| is_suspension(&event.kind))
 }
 

@@ -176,7 +176,7 @@ fn answered(request: &str, outcome: Result<u32, &str>) -> EventKind {
 #[test]
 fn a_call_of_an_entity_that_failed_is_made_again() {
     let calls = code(|ctx: OrchestrationContext, (): ()| async move {
-        let call = |n: u32| ctx.call_entity(EntityCall::<u32>::new(counter(), "add", &n));
+        let call = |n: u32| ctx.call_entity(EntityCall::<u32>::new(counter(), "add", n));
         let results = join_all([call(1), call(2), call(3)]).await;
         results.into_iter().try_fold(0, |sum, result| Ok(sum + result?))
     });

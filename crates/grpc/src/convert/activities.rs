@@ -21,6 +21,7 @@ pub fn activity_request(task: &ActivityTask) -> wire::ActivityRequest {
         task_id: task.task_id,
         parent_trace_context: options.and_then(|options| options.trace.as_ref()).map(trace_to_wire),
         tags: options.map(|options| tags_to_wire(&options.tags)).unwrap_or_default(),
+        instance_version: text_to_wire(&task.instance_version),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Entities: ids, operations and locks.
 
 use steadfast_core::entity::{EntityId, EntityLockRequest, EntityOperation, EntityUnlock};
-use steadfast_core::{EventKind, HistoryEvent};
+use steadfast_core::{EventKind, HistoryEvent, InstanceId};
+use steadfast_engine::EntityMetadata;
 
 use super::error::{WireError, need};
 use super::history::Whose;
-use super::scalars::{check_length, due_time, payload, payload_to_wire, timestamp_to_wire};
+use super::scalars::{
+    check_length, due_time, optional_payload, payload, payload_to_wire, timestamp, timestamp_to_wire,
+};
 use crate::wire;
 use crate::wire::history_event::EventType;
 
@@ -105,6 +108,7 @@ pub(super) fn unlock_sent(unlock: &EntityUnlock, whose: &Whose) -> wire::EntityU
         critical_section_id: unlock.critical_section.to_string(),
         parent_instance_id: Some(whose.instance.to_string()),
         target_instance_id: target(unlock.target.as_ref()),
+        then_instance_ids: unlock.then.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -167,6 +171,24 @@ pub(super) fn unlock(event: wire::EntityUnlockSentEvent) -> Result<Box<EntityUnl
         critical_section: event.critical_section_id.into(),
         target: Some(entity_id(&target)?),
         owner: None,
-        then: Vec::new(),
+        then: event.then_instance_ids.iter().map(|id| entity_id(id)).collect::<Result<_, _>>()?,
     }))
+}
+
+/// What a server says of an entity. The protocol does not tell an entity whose state was not asked for from one that has none;
+/// `with_state` says whether it was.
+///
+/// # Errors
+/// When it cannot be understood.
+pub fn received_entity(entity: wire::EntityMetadata, with_state: bool) -> Result<EntityMetadata, WireError> {
+    let last_modified = need(entity.last_modified_time, "EntityMetadata", "lastModifiedTime")?;
+    let state = optional_payload(entity.serialized_state);
+    Ok(EntityMetadata {
+        id: entity_id(&entity.instance_id)?,
+        exists: state.is_some() || !with_state,
+        state,
+        last_modified: timestamp(last_modified, "lastModifiedTime")?,
+        backlog_size: usize::try_from(entity.backlog_queue_size).unwrap_or_default(),
+        locked_by: entity.locked_by.filter(|id| !id.is_empty()).map(InstanceId::parse).transpose()?,
+    })
 }

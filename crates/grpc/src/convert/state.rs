@@ -1,10 +1,17 @@
 //! Statuses, and what is known of an instance without its history.
 
-use steadfast_core::{InstanceState, OrchestrationStatus};
+use std::collections::BTreeMap;
+
+use smol_str::SmolStr;
+use steadfast_core::{ExecutionId, InstanceId, InstanceState, OrchestrationStatus, ParentInstance, Payload};
+use uuid::Uuid;
 
 use super::error::WireError;
-use super::failure::failure_to_wire;
-use super::scalars::{payload_to_wire, reason_to_wire, tags_to_wire, text_to_wire, timestamp_to_wire};
+use super::failure::{failure_from_wire, failure_to_wire};
+use super::scalars::{
+    execution_id, optional_payload, payload, payload_to_wire, reason_to_wire, tags, tags_to_wire, text,
+    text_to_wire, timestamp, timestamp_to_wire,
+};
 use crate::wire;
 
 /// A status.
@@ -98,4 +105,62 @@ pub fn orchestration_state(state: &InstanceState, inputs_and_outputs: bool) -> w
         parent_instance_id: state.parent.as_ref().map(|parent| parent.instance.to_string()),
         tags: tags_to_wire(&state.tags),
     }
+}
+
+/// What a server says of an instance. Of its parent the protocol says only the id; the sizes of its history, its generation,
+/// its timers and its children are not known.
+///
+/// # Errors
+/// When it cannot be understood.
+pub fn received_state(state: wire::OrchestrationState) -> Result<InstanceState, WireError> {
+    let time = |at: Option<prost_types::Timestamp>, field| at.map(|at| timestamp(at, field)).transpose();
+    let nil = ExecutionId::new(Uuid::nil());
+    let created_at = time(state.created_timestamp, "createdTimestamp")?.unwrap_or_default();
+    let status = status(state.orchestration_status, "orchestrationStatus")?;
+    let mut output = optional_payload(state.output);
+    let mut reason = None;
+    if status == OrchestrationStatus::Terminated {
+        reason = output.take().map(|output| reason_of(&output));
+    }
+    let parent = state.parent_instance_id.filter(|parent| !parent.is_empty()).map(|parent| {
+        let instance = InstanceId::parse(parent)?;
+        Ok::<_, WireError>(ParentInstance {
+            instance,
+            execution: nil,
+            task_scheduled_id: steadfast_core::NO_EVENT_ID,
+            name: SmolStr::default(),
+        })
+    });
+    Ok(InstanceState {
+        instance: InstanceId::parse(state.instance_id)?,
+        execution: execution_id(state.execution_id.as_deref(), "executionId")?.unwrap_or(nil),
+        name: state.name.into(),
+        version: text(state.version),
+        status,
+        input: payload(state.input),
+        output,
+        failure: state.failure_details.map(|failure| Box::new(failure_from_wire(failure))),
+        reason,
+        custom_status: optional_payload(state.custom_status),
+        tags: tags(state.tags),
+        parent: parent.transpose()?,
+        created_at,
+        updated_at: time(state.last_updated_timestamp, "lastUpdatedTimestamp")?.unwrap_or(created_at),
+        completed_at: time(state.completed_timestamp, "completedTimestamp")?,
+        scheduled_start: time(state.scheduled_start_timestamp, "scheduledStartTimestamp")?,
+        generation: 0,
+        history_events: 0,
+        history_bytes: 0,
+        open_timers: BTreeMap::new(),
+        open_children: BTreeMap::new(),
+        entity: None,
+        incarnation: 0,
+        next_event_id: 0,
+        replaces: None,
+    })
+}
+
+/// A reason that stands where results do: the text of a JSON string, or the JSON of anything else.
+fn reason_of(output: &Payload) -> SmolStr {
+    serde_json::from_str::<String>(output.as_str()).map_or_else(|_| output.as_str().into(), SmolStr::from)
 }

@@ -1,33 +1,59 @@
 //! What is done to one instance: events, termination, suspension, rewinding.
 
+use steadfast_core::OrchestrationStatus;
 use steadfast_engine::ClientError;
-use tonic::Status;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Response, Status};
 
 use super::TaskHubService;
 use super::refuse::{needed_name, refused};
-use crate::convert::payload;
+use crate::convert::{payload, status, status_to_wire};
 use crate::wire;
 
 /// How many instances are ended by force in one call at most: that of other servers of the protocol.
 const ENDED_AT_ONCE_MAX: usize = 500;
 
+/// The metadata by which an answer says that the instance had ended, and how: a number of `OrchestrationStatus`. For clients
+/// that are Rust programs, to which it is an error.
+const ENDED_HEADER: &str = "steadfast-ended";
+
+/// How the instance had ended before the call, if it had.
+pub(super) type HadEnded = Option<OrchestrationStatus>;
+
 /// An instance that has ended takes no messages, and that is no error to the protocol's clients.
-fn ignore_ended(outcome: Result<(), ClientError>) -> Result<(), Status> {
+fn ignore_ended(outcome: Result<(), ClientError>) -> Result<HadEnded, Status> {
     match outcome {
-        Err(ClientError::NotRunning { .. }) => Ok(()),
-        outcome => outcome.map_err(refused),
+        Ok(()) => Ok(None),
+        Err(ClientError::NotRunning { status, .. }) => Ok(Some(status)),
+        Err(error) => Err(refused(error)),
     }
 }
 
+/// An answer that says how the instance had ended.
+pub(super) fn answer<T>(answer: T, ended: HadEnded) -> Response<T> {
+    let mut response = Response::new(answer);
+    if let Some(status) = ended {
+        let number = MetadataValue::from(i32::from(status_to_wire(status)));
+        response.metadata_mut().insert(ENDED_HEADER, number);
+    }
+    response
+}
+
+/// How the instance had ended before a call that was answered with this metadata, if it had.
+pub fn had_ended(metadata: &MetadataMap) -> Option<OrchestrationStatus> {
+    let number = metadata.get(ENDED_HEADER)?.to_str().ok()?.parse().ok()?;
+    status(number, "runtimeStatus").ok()
+}
+
 impl TaskHubService {
-    pub(super) async fn raise(&self, request: wire::RaiseEventRequest) -> Result<(), Status> {
+    pub(super) async fn raise(&self, request: wire::RaiseEventRequest) -> Result<HadEnded, Status> {
         let input = payload(request.input);
         let event = needed_name(request.name, "RaiseEventRequest")?;
         let raised = self.client.raw().raise_event(&request.instance_id, event, input).await;
         ignore_ended(raised)
     }
 
-    pub(super) async fn terminate(&self, request: wire::TerminateRequest) -> Result<(), Status> {
+    pub(super) async fn terminate(&self, request: wire::TerminateRequest) -> Result<HadEnded, Status> {
         let output = payload(request.output);
         let raw = self.client.raw();
         ignore_ended(raw.terminate(&request.instance_id, output, request.recursive).await)
@@ -68,7 +94,7 @@ impl TaskHubService {
         Ok(wire::SkipGracefulOrchestrationTerminationsResponse { unterminated_instance_ids })
     }
 
-    pub(super) async fn suspend(&self, request: wire::SuspendRequest) -> Result<(), Status> {
+    pub(super) async fn suspend(&self, request: wire::SuspendRequest) -> Result<HadEnded, Status> {
         let reason = request.reason.unwrap_or_default();
         ignore_ended(self.client.suspend(&request.instance_id, &reason).await)
     }
@@ -78,7 +104,7 @@ impl TaskHubService {
         self.client.rewind(&request.instance_id, &reason).await.map_err(refused)
     }
 
-    pub(super) async fn resume(&self, request: wire::ResumeRequest) -> Result<(), Status> {
+    pub(super) async fn resume(&self, request: wire::ResumeRequest) -> Result<HadEnded, Status> {
         let reason = request.reason.unwrap_or_default();
         ignore_ended(self.client.resume(&request.instance_id, &reason).await)
     }

@@ -26,6 +26,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// larger.
 const PAGE_BYTES: usize = 2 << 20;
 
+pub use control::had_ended;
+
 type Answer<T> = Result<Response<T>, Status>;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -136,29 +138,29 @@ impl TaskHubSidecarService for TaskHubService {
         &self,
         request: Request<wire::RaiseEventRequest>,
     ) -> Answer<wire::RaiseEventResponse> {
-        self.raise(request.into_inner()).await?;
-        Ok(Response::new(wire::RaiseEventResponse {}))
+        let ended = self.raise(request.into_inner()).await?;
+        Ok(control::answer(wire::RaiseEventResponse {}, ended))
     }
 
     async fn terminate_instance(
         &self,
         request: Request<wire::TerminateRequest>,
     ) -> Answer<wire::TerminateResponse> {
-        self.terminate(request.into_inner()).await?;
-        Ok(Response::new(wire::TerminateResponse {}))
+        let ended = self.terminate(request.into_inner()).await?;
+        Ok(control::answer(wire::TerminateResponse {}, ended))
     }
 
     async fn suspend_instance(
         &self,
         request: Request<wire::SuspendRequest>,
     ) -> Answer<wire::SuspendResponse> {
-        self.suspend(request.into_inner()).await?;
-        Ok(Response::new(wire::SuspendResponse {}))
+        let ended = self.suspend(request.into_inner()).await?;
+        Ok(control::answer(wire::SuspendResponse {}, ended))
     }
 
     async fn resume_instance(&self, request: Request<wire::ResumeRequest>) -> Answer<wire::ResumeResponse> {
-        self.resume(request.into_inner()).await?;
-        Ok(Response::new(wire::ResumeResponse {}))
+        let ended = self.resume(request.into_inner()).await?;
+        Ok(control::answer(wire::ResumeResponse {}, ended))
     }
 
     async fn query_instances(

@@ -52,6 +52,7 @@ impl TaskHubService {
         Ok(wire::CreateInstanceResponse {
             instance_id: started.instance.to_string(),
             version: started.version.to_string(),
+            execution_id: started.execution.to_string(),
         })
     }
 

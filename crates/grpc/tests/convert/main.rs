@@ -8,6 +8,7 @@ mod bad_input;
 mod events;
 mod round_trip;
 mod state;
+mod worker;
 
 use steadfast_core::{ExecutionId, InstanceId, Payload, Timestamp};
 use steadfast_grpc::convert::Whose;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::middleware::EntityBatchFuture;
@@ -46,7 +47,7 @@ pub struct EntityBatch {
 }
 
 /// One operation of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchOperation {
     /// Its name, whose case does not matter.
     pub operation: SmolStr,
@@ -76,7 +77,7 @@ pub struct EntityBatchResult {
 }
 
 /// What an entity's code asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntityAction {
     /// Signal an entity.
     Signal {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::action::{ActionKind, Completion, OrchestratorAction};
@@ -25,7 +26,7 @@ pub struct RemoteTurn {
 }
 
 /// What the code asked for in one turn.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnAnswer {
     /// What it asked for, in the order of the message, without what has a field of its own. The ids are the worker's, and
     /// its history confirms them; several actions may have the same one.
@@ -42,13 +43,21 @@ pub struct TurnAnswer {
     pub rewound: Option<Vec<HistoryEvent>>,
     /// The custom status; absent when there is none.
     pub custom_status: Option<Payload>,
+    /// The custom status stays what it is, whatever `custom_status` says.
+    pub keeps_custom_status: bool,
+    /// Patches that the code took in this turn.
+    pub patches: Vec<SmolStr>,
+    /// Timers that the code lost interest in.
+    pub cancelled_timers: Vec<i32>,
+    /// Activities whose outcome the code does not wait for any more.
+    pub cancelled_activities: Vec<i32>,
 }
 
 impl TurnAnswer {
     /// An answer that ends the execution with a failure, and asks for nothing else.
     pub fn failed(failure: FailureDetails) -> Self {
         let completion = Some(Completion::Failed(Box::new(failure.bounded())));
-        Self { completion, ..Self::default() }
+        Self { completion, keeps_custom_status: true, ..Self::default() }
     }
 
     /// The first payload that has more bytes than `max`, as the failure that it is.

@@ -126,7 +126,7 @@ impl RemoteSession {
             answer = TurnAnswer::failed(failure);
         } else if answer.completion.is_none() {
             // Its end, and that of the turn, are events as well.
-            let further = turn.events.len() + answer.actions.len() + 2;
+            let further = turn.events.len() + answer.patches.len() + answer.actions.len() + 2;
             if let Some(failure) = room.refuse(further) {
                 answer = TurnAnswer::failed(failure);
             }
@@ -255,6 +255,12 @@ impl RemoteExecution {
     fn finish(&mut self, instance: &InstanceId, mut turn: Turn, answer: TurnAnswer) -> Turn {
         let now = turn.events[0].timestamp;
         let TurnAnswer { actions, completion, completion_id, carried_events, terminations, .. } = answer;
+        for id in answer.patches {
+            turn.events.push(HistoryEvent::message(now, EventKind::PatchApplied { id }));
+        }
+        turn.cancelled_timers = answer.cancelled_timers;
+        turn.cancelled_activities = answer.cancelled_activities;
+        turn.cancelled_activities.retain(|id| self.activities.contains(id));
         for mut action in actions {
             self.distinguish_child(&mut action);
             emit_action(instance, &self.started, &mut self.ledger, action, now, &mut turn);
@@ -267,7 +273,7 @@ impl RemoteExecution {
         turn.messages.extend(terminations.into_iter().map(terminate));
         let status = answer.custom_status;
         let by_code = !matches!(completion, Some(Completion::Terminated(_)));
-        if by_code && self.custom_status.as_ref() != Some(&status) {
+        if by_code && !answer.keeps_custom_status && self.custom_status.as_ref() != Some(&status) {
             turn.custom_status = Some(status.clone().unwrap_or_else(|| Payload::from_json("")));
             self.custom_status = Some(status);
         }

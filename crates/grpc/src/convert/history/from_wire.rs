@@ -1,7 +1,7 @@
 //! Histories on their way in.
 
 use steadfast_core::{
-    ActivityOptions, EventKind, ExecutionStarted, HistoryEvent, InstanceId, ParentInstance,
+    ActivityOptions, EventKind, ExecutionStarted, HistoryEvent, InstanceId, ParentInstance, Predecessor,
     SubOrchestrationCreated, Timestamp,
 };
 
@@ -177,6 +177,7 @@ fn entity_kind(event: EventType) -> Result<EventKind, WireError> {
 fn started(event: wire::ExecutionStartedEvent, whose: &Whose) -> Result<ExecutionStarted, WireError> {
     let own = event.orchestration_instance.and_then(|own| own.execution_id);
     let execution = execution_id(own.as_deref(), "executionId")?.unwrap_or(whose.execution);
+    let root = execution_id(event.root_execution_id.as_deref(), "rootExecutionId")?;
     let parent = event.parent_instance.map(|parent| {
         const MESSAGE: &str = "ParentInstanceInfo";
         let instance = need(parent.orchestration_instance, MESSAGE, "orchestrationInstance")?;
@@ -194,6 +195,9 @@ fn started(event: wire::ExecutionStartedEvent, whose: &Whose) -> Result<Executio
         tags: tags(event.tags),
         scheduled_start: scheduled_start.transpose()?,
         trace: trace(event.parent_trace_context).map(Box::new),
+        generation: u32::try_from(event.generation).unwrap_or_default(),
+        // Which of its actions are still those of the new execution only the hub has to know.
+        predecessors: root.map(|execution| Predecessor { execution, kept_below: 0 }).into_iter().collect(),
         ..ExecutionStarted::new(event.name.into(), text(event.version), payload(event.input), execution)
     })
 }

@@ -238,5 +238,7 @@ fn started_event(instance: &InstanceId, started: &ExecutionStarted) -> wire::Exe
         parent_trace_context: started.trace.as_deref().map(trace_to_wire),
         orchestration_span_id: None,
         tags: tags_to_wire(&started.tags),
+        generation: i32::try_from(started.generation).unwrap_or(i32::MAX),
+        root_execution_id: started.predecessors.first().map(|first| first.execution.to_string()),
     }
 }
