@@ -15,6 +15,7 @@ use crate::ids::{InstanceId, PartitionId};
 use crate::message::{ActivityId, Origin, TaskMessage};
 use crate::payload::Payload;
 use crate::reuse::{IdReuse, OnExisting};
+use crate::state::OrchestrationStatus;
 use crate::time::Timestamp;
 
 /// How many timers fire in one tick at most, so that a crowd of them does not flood memory.
@@ -285,6 +286,14 @@ impl Partition {
         }
         if is_rewind(&queued.message) {
             self.verify_rewind(instance, queued, asked);
+            return;
+        }
+        if let Some(wanted) = suspension(&queued.message)
+            && let Some(shown) = entry.shown_status()
+            && wanted.is_some() == (shown == OrchestrationStatus::Suspended)
+        {
+            // It is so already, and that may not be durable yet. No event: SDKs cannot replay a suspension within another.
+            self.open.effects.push(Effect::Reply(token, Ok(Accepted::Existing)));
             return;
         }
         match (live, state) {

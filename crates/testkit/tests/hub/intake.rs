@@ -399,6 +399,35 @@ fn a_suspension_shows_from_its_acceptance_on_while_a_turn_holds_it_and_after_a_r
 }
 
 #[test]
+fn a_suspension_of_what_is_suspended_and_a_resumption_of_what_is_not_are_no_messages() {
+    let mut partition = partition();
+    let resume = || EventKind::ExecutionResumed { reason: "".into() };
+    let mut submit = |token, kind: EventKind| {
+        partition.submit(Token(token), message(kind, Origin::Client), token == 1);
+        if token == 1 {
+            running(&mut partition);
+        }
+        let mut commit = partition.commit();
+        if let Some(record) = &commit.record {
+            partition.on_durable(record.position);
+            commit = partition.commit();
+        }
+        let answered = commit.effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply(to, Ok(accepted)) if to == Token(token) => Some(accepted),
+            _ => None,
+        });
+        answered.expect("it is answered")
+    };
+    assert_eq!(submit(1, start(1)), Accepted::Message);
+    assert_eq!(submit(2, resume()), Accepted::Existing);
+    assert_eq!(submit(3, suspend()), Accepted::Message);
+    assert_eq!(submit(4, suspend()), Accepted::Existing);
+    assert_eq!(submit(5, resume()), Accepted::Message);
+    assert_eq!(submit(6, resume()), Accepted::Existing);
+    assert_eq!(submit(7, suspend()), Accepted::Message);
+}
+
+#[test]
 fn an_end_by_force_needs_no_code_waits_for_the_turn_under_way_and_is_told_when_it_is_durable() {
     let mut partition = partition();
     partition.end(Token(1), &instance(), "enough".into());
