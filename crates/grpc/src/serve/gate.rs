@@ -15,6 +15,7 @@ use tonic::server::NamedService;
 use super::TARGET;
 use super::access::{Access, Role};
 use super::admin;
+use super::deadline::{deadline_of, within};
 use super::held::{Ending, Held};
 use super::hubs::{HubName, Hubs};
 use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, method_of};
@@ -66,7 +67,10 @@ impl Service<Request<Body>> for Gate {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let shared = self.0.clone();
-        Box::pin(async move { Ok(shared.pass(request).await.unwrap_or_else(Status::into_http)) })
+        let deadline = deadline_of(request.headers());
+        Box::pin(
+            async move { Ok(within(deadline, shared.pass(request)).await.unwrap_or_else(Status::into_http)) },
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod connection;
+mod deadline;
 mod gate;
 mod held;
 mod hubs;
