@@ -43,9 +43,15 @@ pub fn turn_item(token: String, turn: &RemoteTurn, inline_bytes_max: usize) -> w
             past_events: past,
             new_events: new,
             requires_history_streaming: streamed,
+            orchestration_trace_context: turn.keepsake.as_deref().and_then(trace_context),
             ..wire::OrchestratorRequest::default()
         }),
     )
+}
+
+/// What the worker answered the turn before with.
+fn trace_context(keepsake: &[u8]) -> Option<wire::OrchestrationTraceContext> {
+    wire::OrchestrationTraceContext::decode(keepsake).ok()
 }
 
 /// An activity for a worker.

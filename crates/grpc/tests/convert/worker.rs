@@ -189,6 +189,7 @@ fn a_turn_comes_in_as_it_was_handed_out() {
         started: Arc::new(started),
         past: Arc::new(past.clone()),
         new: new.clone().into(),
+        keepsake: None,
     };
     let item = turn_item("token".to_owned(), &turn, usize::MAX);
     let Some(Request::OrchestratorRequest(request)) = item.request else { panic!("a turn") };
@@ -196,6 +197,31 @@ fn a_turn_comes_in_as_it_was_handed_out() {
     assert_eq!((received.whose, received.past, received.new), (whose(), past, new));
     let empty = steadfast_grpc::wire::OrchestratorRequest { new_events: Vec::new(), ..request };
     assert!(received_turn(empty).unwrap_err().to_string().contains("newEvents"));
+}
+
+#[test]
+fn a_worker_gets_its_trace_context_again_and_nothing_that_is_too_large_for_one() {
+    let context = |span: &str| steadfast_grpc::wire::OrchestrationTraceContext {
+        span_id: Some(span.to_owned()),
+        span_start_time: Some(prost_types::Timestamp { seconds: 5, nanos: 123_456_789 }),
+    };
+    let again = |answered| {
+        let response = steadfast_grpc::wire::OrchestratorResponse {
+            orchestration_trace_context: Some(answered),
+            ..Default::default()
+        };
+        let keepsake = turn_answer(response, &whose()).unwrap().keepsake;
+        let started = ExecutionStarted::new("order".into(), "".into(), json("1"), whose().execution);
+        let (past, new) = (Arc::default(), Arc::from([]));
+        let turn =
+            RemoteTurn { instance: whose().instance, started: Arc::new(started), past, new, keepsake };
+        match turn_item("token".to_owned(), &turn, usize::MAX).request {
+            Some(Request::OrchestratorRequest(request)) => request.orchestration_trace_context,
+            other => panic!("a turn, not {other:?}"),
+        }
+    };
+    assert_eq!(again(context("b7ad6b7169203331")), Some(context("b7ad6b7169203331")));
+    assert_eq!(again(context(&"x".repeat(1000))), None);
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct RemoteTurn {
     /// What the turn adds to it before the code runs: `OrchestratorStarted` first, and at least one event after it, but for
     /// the turn after a rewind. A turn that rewinds adds `ExecutionRewound`, and `past` has an end then.
     pub new: Arc<[HistoryEvent]>,
+    /// What the answer to the turn before gave to keep.
+    pub keepsake: Option<Arc<[u8]>>,
 }
 
 /// What the code asked for in one turn.
@@ -51,6 +53,9 @@ pub struct TurnAnswer {
     pub cancelled_timers: Vec<i32>,
     /// Activities whose outcome the code does not wait for any more.
     pub cancelled_activities: Vec<i32>,
+    /// What the worker wants to have again with the next turn of the execution, for instance the span that it traces it by.
+    /// It is kept with the session and no longer.
+    pub keepsake: Option<Arc<[u8]>>,
 }
 
 impl TurnAnswer {

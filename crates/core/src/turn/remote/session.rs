@@ -46,6 +46,7 @@ struct RemoteExecution {
     ended: bool,
     /// What the last turn in this session set it to; not known before.
     custom_status: Option<Option<Payload>>,
+    keepsake: Option<Arc<[u8]>>,
 }
 
 /// What comes after the first half of a turn.
@@ -113,6 +114,7 @@ impl RemoteSession {
             started: execution.started.clone(),
             past: execution.history.clone(),
             new: turn.events.as_slice().into(),
+            keepsake: execution.keepsake.clone(),
         };
         self.asked = Some((turn, *room));
         RemoteStep::Ask(asked)
@@ -209,6 +211,7 @@ impl RemoteExecution {
             suspended: false,
             ended: false,
             custom_status: Some(None),
+            keepsake: None,
         }
     }
 
@@ -261,6 +264,7 @@ impl RemoteExecution {
         turn.cancelled_timers = answer.cancelled_timers;
         turn.cancelled_activities = answer.cancelled_activities;
         turn.cancelled_activities.retain(|id| self.activities.contains(id));
+        self.keepsake = answer.keepsake;
         for mut action in actions {
             self.distinguish_child(&mut action);
             emit_action(instance, &self.started, &mut self.ledger, action, now, &mut turn);

@@ -21,6 +21,7 @@ pub(in crate::service) struct PartialAnswers(Arc<Mutex<HashMap<String, Partial>>
 struct Partial {
     actions: Vec<wire::OrchestratorAction>,
     custom_status: Option<String>,
+    trace: Option<wire::OrchestrationTraceContext>,
     bytes: usize,
 }
 
@@ -43,6 +44,7 @@ impl PartialAnswers {
                 let rest = std::mem::replace(&mut response.actions, before.actions);
                 response.actions.extend(rest);
                 response.custom_status = response.custom_status.or(before.custom_status);
+                response.orchestration_trace_context = response.orchestration_trace_context.or(before.trace);
             }
             return Ok(Some(response));
         }
@@ -62,6 +64,7 @@ impl PartialAnswers {
         partial.bytes += bytes;
         partial.actions.extend(response.actions);
         partial.custom_status = response.custom_status.or(partial.custom_status.take());
+        partial.trace = response.orchestration_trace_context.or(partial.trace.take());
         Ok(None)
     }
 }
