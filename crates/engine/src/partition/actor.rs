@@ -188,6 +188,8 @@ impl Actor for PartitionActor {
         for peer in self.shared.routes.others(self.machine.id()) {
             peer.do_send(Resend(self.machine.id()));
         }
+        // Turns that were pending when the partition ended begin at once, and nothing has come in that told the time.
+        self.machine.set_now(self.shared.clock.now());
         self.pump(context);
     }
 }

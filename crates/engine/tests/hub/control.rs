@@ -263,3 +263,26 @@ async fn timers_fire_in_real_time_and_after_a_restart() {
     assert_eq!(end_of(&hub.client(), "nap").await.status, OrchestrationStatus::Completed);
     stop(hub).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_was_pending_at_a_restart_has_the_time_of_the_restart() {
+    let clock = VirtualClock::default();
+    let store = MemoryStore::new(2);
+    let build = || hub_on(&store).clock(std::sync::Arc::new(clock.clone()));
+    let hub = build().register(waiter()).start().await.unwrap();
+    hub.client().start_with(WAITER, (), with_id("late")).await.unwrap();
+    started(&hub.client(), "late").await;
+    stop(hub).await;
+    // Nobody has the code now, so the turn waits.
+    let hub = build().start().await.unwrap();
+    hub.client().raise_event("late", "go", "kept").await.unwrap();
+    stop(hub).await;
+    clock.advance(Duration::from_secs(3600));
+    let hub = build().register(waiter()).start().await.unwrap();
+    let client = hub.client();
+    assert_eq!(end_of(&client, "late").await.status, OrchestrationStatus::Completed);
+    let history = history_of(&client, "late").await;
+    let turns = history.iter().filter(|event| matches!(event.kind, EventKind::OrchestratorStarted));
+    assert_eq!(turns.last().unwrap().timestamp, steadfast_engine::Clock::now(&clock));
+    stop(hub).await;
+}
