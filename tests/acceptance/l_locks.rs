@@ -260,8 +260,11 @@ async fn cleaning_frees_locks_whose_owners_are_gone_and_removes_what_is_left_of_
     let empty = "@bank.account@empty";
     let nothing =
         InstanceState::entity(InstanceId::from_trusted(empty), Default::default(), Timestamp::default());
+    let mut bytes = Vec::new();
+    nothing.encode(&mut bytes);
     let put = InstanceChange::Put {
-        state: nothing.encode().into(),
+        outline: None,
+        state: bytes.into(),
         history: steadfast_store::HistoryChange::Replace(Vec::new().into()),
         history_events: 0,
         fresh: false,

@@ -222,7 +222,7 @@ impl EventVersions {
 
 /// To which execution of an instance, or to which version, an event is sent. The instance is always known by its id; an
 /// event that finds another execution or version there is discarded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventAddress {
     /// Only to this execution; to whichever is current when absent.
     pub execution: Option<ExecutionId>,

@@ -111,14 +111,19 @@ fn action_to_wire(kind: ActionKind, whose: &Whose) -> Result<Option<Action>, Ine
                 tags: tags_to_wire(&created.tags),
             })
         }
-        ActionKind::SendEvent { instance, name, input } => Action::SendEvent(wire::SendEventAction {
-            instance: Some(wire::OrchestrationInstance {
-                instance_id: instance.to_string(),
-                execution_id: None,
-            }),
-            name: name.to_string(),
-            data: payload_to_wire(&input),
-        }),
+        ActionKind::SendEvent { address: Some(_), .. } => {
+            return Err(Inexpressible { what: "an event for one execution or version of an instance" });
+        }
+        ActionKind::SendEvent { instance, name, input, address: None } => {
+            Action::SendEvent(wire::SendEventAction {
+                instance: Some(wire::OrchestrationInstance {
+                    instance_id: instance.to_string(),
+                    execution_id: None,
+                }),
+                name: name.to_string(),
+                data: payload_to_wire(&input),
+            })
+        }
         ActionKind::SignalEntity(operation) => {
             for_entity(EntityMessageType::EntityOperationSignaled(signaled(&operation)))
         }

@@ -102,6 +102,8 @@ fn requested(event: wire::HistoryEvent) -> Result<BatchOperation, WireError> {
         request_id: request_id.into(),
         caller,
         is_signal,
+        scheduled_time: None,
+        trace: None,
     };
     Ok(match need(event.event_type, "HistoryEvent", "eventType")? {
         EventType::EntityOperationSignaled(signal) => {

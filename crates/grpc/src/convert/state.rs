@@ -157,6 +157,7 @@ pub fn received_state(state: wire::OrchestrationState) -> Result<InstanceState, 
         incarnation: 0,
         next_event_id: 0,
         replaces: None,
+        requested_locks: None,
     })
 }
 

@@ -17,7 +17,7 @@ use super::entities::{entity_id, operation_request};
 use super::error::{WireError, need};
 use super::failure::failure_from_wire;
 use super::history::HistoryWriter;
-use super::scalars::{due_time, optional_payload, payload, text};
+use super::scalars::{due_time, optional_payload, payload, text, trace};
 use crate::wire;
 use crate::wire::work_item::Request;
 
@@ -83,10 +83,10 @@ fn requested(operation: &BatchOperation, now: Timestamp) -> HistoryEvent {
         request_id: operation.request_id.clone(),
         operation: operation.operation.clone(),
         input: operation.input.clone(),
-        scheduled_time: None,
+        scheduled_time: operation.scheduled_time,
         target: None,
         caller: operation.caller.clone(),
-        trace: None,
+        trace: operation.trace.clone(),
     });
     let kind = if operation.is_signal {
         EventKind::EntityOperationSignaled(asked)
@@ -131,7 +131,7 @@ fn entity_action(action: wire::OperationAction) -> Result<EntityAction, WireErro
                 scheduled_time: due(signal.scheduled_time)?,
                 target: None,
                 caller: None::<EntityCaller>,
-                trace: None,
+                trace: trace(signal.parent_trace_context).map(Box::new),
             }),
         },
         OperationActionType::StartNewOrchestration(start) => {
@@ -149,7 +149,7 @@ fn entity_action(action: wire::OperationAction) -> Result<EntityAction, WireErro
                 input: payload(start.input),
                 tags: Default::default(),
                 scheduled_start: due(start.scheduled_time)?,
-                trace: None,
+                trace: trace(start.parent_trace_context).map(Box::new),
             }
         }
     })

@@ -89,7 +89,12 @@ fn all_kinds() -> Vec<ActionKind> {
         task(tagged),
         child(false),
         ActionKind::CreateTimer { fire_at: at(3) },
-        ActionKind::SendEvent { instance: whose().instance, name: "go".into(), input: json("[1]") },
+        ActionKind::SendEvent {
+            instance: whose().instance,
+            name: "go".into(),
+            input: json("[1]"),
+            address: None,
+        },
         ActionKind::SignalEntity(operation("a")),
         ActionKind::CallEntity(operation("b")),
         ActionKind::LockEntities(Box::new(request)),
@@ -120,7 +125,8 @@ fn every_end_of_an_answer_comes_back_as_it_went_out() {
         preserve_events: false,
         new_trace: false,
     };
-    let carried = CarriedEvent { name: "go".into(), input: json("1"), timestamp: at(1), trace: None };
+    let carried =
+        CarriedEvent { name: "go".into(), input: json("1"), timestamp: at(1), trace: None, versions: None };
     for (completion, carried_events) in [
         (Completion::Completed(json("{}")), Vec::new()),
         (Completion::Failed(Box::new(failure)), Vec::new()),
@@ -213,8 +219,7 @@ fn a_worker_gets_its_trace_context_again_and_nothing_that_is_too_large_for_one()
         let keepsake = turn_answer(response, &whose()).unwrap().keepsake;
         let started = ExecutionStarted::new("order".into(), "".into(), json("1"), whose().execution);
         let (past, new) = (Arc::default(), Arc::from([]));
-        let turn =
-            RemoteTurn { instance: whose().instance, started: Arc::new(started), past, new, keepsake };
+        let turn = RemoteTurn { instance: whose().instance, started: Arc::new(started), past, new, keepsake };
         match turn_item("token".to_owned(), &turn, usize::MAX).request {
             Some(Request::OrchestratorRequest(request)) => request.orchestration_trace_context,
             other => panic!("a turn, not {other:?}"),
@@ -262,6 +267,8 @@ fn a_batch_comes_in_as_it_was_handed_out_and_so_does_its_answer() {
         input: json("5"),
         request_id: "request-1".into(),
         caller: (!is_signal).then(|| caller.clone()),
+        scheduled_time: None,
+        trace: None,
         is_signal,
     };
     let work = EntityWork {
@@ -275,6 +282,7 @@ fn a_batch_comes_in_as_it_was_handed_out_and_so_does_its_answer() {
     };
     assert_eq!(received_batch(request).unwrap(), work);
     let start = |tags| EntityAction::Start {
+        trace: None,
         instance: whose().instance,
         name: "order".into(),
         version: "2".into(),

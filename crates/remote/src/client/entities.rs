@@ -30,7 +30,7 @@ impl Client {
     }
 
     async fn signal<O>(&self, call: EntityCall<O>, at: Option<Timestamp>) -> Result<(), ClientError> {
-        let signal = call.into_signal(at, self.payload_bytes_max);
+        let signal = call.into_signal(at, self.converter(), self.payload_bytes_max);
         let (entity, operation) = signal.map_err(|failure| ClientError::Entity(Box::new(failure)))?;
         let request = wire::SignalEntityRequest {
             instance_id: entity.to_string(),
@@ -54,7 +54,7 @@ impl Client {
         entity: impl IntoEntityId,
     ) -> Result<Option<S>, ClientError> {
         let state = self.entity(entity).await?.and_then(|known| known.state);
-        let decoded = state.map(|state| state.decode()).transpose();
+        let decoded = state.map(|state| self.converter().decode(&state)).transpose();
         decoded.map_err(|error| ClientError::InvalidPayload(Box::new(error)))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use steadfast_core::failure::kinds;
-use steadfast_core::model::{ActivityContext, ActivityLink, EntityBatch, FreshIds, Registry};
+use steadfast_core::model::{ActivityContext, ActivityLink, EntityBatch, FreshIds, Properties, Registry};
 use steadfast_core::partition::ActivityTask;
 use steadfast_core::turn::{Session, TurnAnswer, Unfit, guarded};
 use steadfast_core::{ExecutionId, FailureDetails, HistoryEvent, InstanceId, Payload, log_event};
@@ -95,7 +95,9 @@ impl Code {
     /// Runs a batch of operations. None when no such entity is registered.
     pub(super) async fn entity(&self, work: EntityWork) -> Option<EntityAnswer> {
         let EntityWork { entity, state, operations, now } = work;
-        let code = self.registry.find_entity(entity.name())?;
+        if !self.registry.has_entity(entity.name()) {
+            return None;
+        }
         let (count, before) = (operations.len(), state.clone());
         let batch = EntityBatch {
             entity,
@@ -104,8 +106,10 @@ impl Code {
             now,
             max_payload_bytes: self.payload_bytes_max,
             fresh_ids: self.fresh_ids.clone(),
+            properties: Properties::default(),
+            converter: self.registry.converter().clone(),
         };
-        let ran = match catch_unwind(AssertUnwindSafe(|| code(batch))) {
+        let ran = match catch_unwind(AssertUnwindSafe(|| self.registry.start_entity(batch))) {
             Ok(running) => AssertUnwindSafe(running).catch_unwind().await,
             Err(panic) => Err(panic),
         };

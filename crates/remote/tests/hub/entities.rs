@@ -30,7 +30,7 @@ fn id(key: &str) -> EntityId {
 }
 
 fn add(key: &str, amount: i64) -> EntityCall<i64> {
-    EntityCall::new(id(key), "add", &amount)
+    EntityCall::new(id(key), "add", amount)
 }
 
 async fn signals_calls_and_failures_of_an_entity(over: Over) {

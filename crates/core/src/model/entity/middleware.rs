@@ -148,7 +148,7 @@ impl Registry {
     }
 
     /// Starts a batch of an entity of this registry, with all that is around it.
-    pub(crate) fn start_entity(self: &Arc<Self>, mut batch: EntityBatch) -> BatchFuture {
+    pub fn start_entity(self: &Arc<Self>, mut batch: EntityBatch) -> BatchFuture {
         if self.middleware.entities.is_empty() {
             return self.run_entity(batch);
         }

@@ -35,7 +35,13 @@ impl RemoteSession {
         let began = HistoryEvent::message(now, EventKind::OrchestratorStarted);
         let new = Arc::from([began, message.event.clone()]);
         let history = Arc::new(history);
-        let turn = RemoteTurn { instance: self.instance.clone(), started, past: history.clone(), new };
+        let turn = RemoteTurn {
+            instance: self.instance.clone(),
+            started,
+            past: history.clone(),
+            new,
+            keepsake: None,
+        };
         self.rewinding = Some(Rewinding { history, message });
         Ok(turn)
     }

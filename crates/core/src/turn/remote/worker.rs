@@ -52,12 +52,8 @@ impl Session {
 impl Execution {
     /// An event that arrived in the turn in which the code had ended before it. It goes along if the code continues as new.
     fn carry(&mut self, event: &HistoryEvent) {
-        if let (Some(Completion::ContinueAsNew { .. }), EventKind::EventRaised { name, input, trace }) =
-            (&self.completion, &event.kind)
-        {
-            let (name, input, timestamp) = (name.clone(), input.clone(), event.timestamp);
-            let carried = CarriedEvent { name, input, timestamp, trace: trace.clone() };
-            self.context.borrow_mut().inbox.push(carried);
+        if let Some(Completion::ContinueAsNew { .. }) = &self.completion {
+            self.context.borrow_mut().inbox.extend(CarriedEvent::of(event));
         }
     }
 
