@@ -282,7 +282,7 @@ async fn a_turn_that_was_pending_at_a_restart_has_the_time_of_the_restart() {
     let client = hub.client();
     assert_eq!(end_of(&client, "late").await.status, OrchestrationStatus::Completed);
     let history = history_of(&client, "late").await;
-    let turns = history.iter().filter(|event| matches!(event.kind, EventKind::OrchestratorStarted));
-    assert_eq!(turns.last().unwrap().timestamp, steadfast_engine::Clock::now(&clock));
+    let turn = history.iter().rfind(|event| matches!(event.kind, EventKind::OrchestratorStarted));
+    assert_eq!(turn.unwrap().timestamp, steadfast_engine::Clock::now(&clock));
     stop(hub).await;
 }
