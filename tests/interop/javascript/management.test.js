@@ -99,16 +99,7 @@ describe("a running instance", () => {
 });
 
 describe("rewinding", () => {
-  /** A server may not serve it; then the tests are skipped, and say so. */
-  async function servesRewinding(context) {
-    const error = await hub.client.rewindInstance(unique("nobody"), "?").catch((error) => error);
-    const serves = error?.cause?.code !== 12;
-    if (!serves) context.skip("the server does not serve rewinding");
-    return serves;
-  }
-
-  test("does failed work again, also in children, and twice", async (context) => {
-    if (!(await servesRewinding(context))) return;
+  test("does failed work again, also in children, and twice", async () => {
     let bad = true;
     const counted = [];
     await hub.worker({
@@ -146,8 +137,7 @@ describe("rewinding", () => {
     assert.deepEqual(counted, ["parent", "child"]);
   });
 
-  test("is refused for what has not failed", async (context) => {
-    if (!(await servesRewinding(context))) return;
+  test("is refused for what has not failed", async () => {
     await assert.rejects(hub.client.rewindInstance(unique("nobody"), "?"));
     const id = await started();
     await assert.rejects(hub.client.rewindInstance(id, "?"), /not allow|precondition|running/i);

@@ -8,10 +8,8 @@ import time
 import uuid
 from typing import Any, Callable, Iterator
 
-import grpc
 import pytest
 
-import durabletask.internal.orchestrator_service_pb2 as pb
 from durabletask import client as sdk, worker as sdk_worker
 from durabletask.grpc_options import GrpcWorkerResiliencyOptions
 
@@ -142,16 +140,6 @@ def idle_since_the_beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     yield worker, time.monotonic()
     worker.close()
     server.end()
-
-
-@pytest.fixture
-def rewinding(caller: Caller) -> None:
-    """A server may not serve rewinding; then the tests of it are skipped, and say so."""
-    try:
-        caller.stub.RewindInstance(pb.RewindInstanceRequest(instanceId="nobody"), timeout=30)
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            pytest.skip("the server does not serve rewinding")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import durabletask.internal.orchestrator_service_pb2 as pb
 
 from support import until
-from support.raw import (after, call, child, complete, continue_as_new, fail, kind, kinds, lock, now, schedule,
+from support.raw import (PATIENCE, after, call, child, complete, continue_as_new, fail, kind, kinds, lock, now, schedule,
                          send_event, signal, text, timer, timestamp, unlock)
 
 HEX = re.compile("[0-9a-f]{32}")
@@ -390,7 +390,7 @@ def test_an_answer_in_parts(caller, worker, unique):
     assert [event.eventId for event in caller.history(instance) if kind(event) == "taskScheduled"] == [1, 2, 3]
 
 
-def test_a_rewind_by_the_letter(caller, worker, unique, rewinding):
+def test_a_rewind_by_the_letter(caller, worker, unique):
     instance = caller.start("rewound", unique())
     first = worker.turn(instance)
     worker.answer(first, schedule(1, "work"))
@@ -398,12 +398,9 @@ def test_a_rewind_by_the_letter(caller, worker, unique, rewinding):
     worker.answer(worker.turn(instance), fail(2))
     caller.wait(instance)
     full = caller.history(instance)
-    caller.stub.RewindInstance(pb.RewindInstanceRequest(instanceId=instance, reason=text("again")))
-    state = caller.get(instance)
-    assert state.orchestrationStatus == pb.ORCHESTRATION_STATUS_RUNNING
-    assert not state.HasField("output") and not state.HasField("failureDetails")
-    # Another event is held back: the turn has exactly these two.
-    caller.raise_event(instance, "other")
+    # It is answered when a worker has rewritten the history, so that nobody who looks afterwards sees the old failure.
+    rewind = caller.stub.RewindInstance.future(
+        pb.RewindInstanceRequest(instanceId=instance, reason=text("again")), timeout=PATIENCE)
     item = worker.turn(instance)
     request = item.orchestratorRequest
     assert list(request.pastEvents) == full
@@ -419,21 +416,22 @@ def test_a_rewind_by_the_letter(caller, worker, unique, rewinding):
         history.append(event)
     worker.answer(item, pb.OrchestratorAction(
         id=-1, rewindOrchestration=pb.RewindOrchestrationAction(newHistory=history)))
+    rewind.result()
+    state = caller.get(instance)
+    assert (state.orchestrationStatus, state.executionId.value) == (pb.ORCHESTRATION_STATUS_RUNNING, renewed)
+    assert not state.HasField("output") and not state.HasField("failureDetails")
     item = worker.turn(instance)
     request = item.orchestratorRequest
     assert request.executionId.value == renewed
+    for event in request.pastEvents:
+        event.DiscardUnknownFields()  # what the server's own workers are told besides
     assert list(request.pastEvents) == history
     assert kinds(request.newEvents)[0] == "orchestratorStarted"
     assert "executionRewound" not in kinds(request.newEvents)
     worker.answer(item, schedule(1, "work"))
     worker.perform(worker.activity(instance, 1), "1")
-    events = kinds(request.newEvents)
-    while "taskCompleted" not in events:
-        item = worker.turn(instance)
-        events += kinds(item.orchestratorRequest.newEvents)
-        if "taskCompleted" not in events:
-            worker.answer(item)
-    assert "eventRaised" in events
+    item = worker.turn(instance)
+    assert kinds(item.orchestratorRequest.newEvents) == ["orchestratorStarted", "taskCompleted"]
     worker.answer(item, complete(2, "1"))
     state = caller.wait(instance)
     assert (state.orchestrationStatus, state.executionId.value) == (pb.ORCHESTRATION_STATUS_COMPLETED, renewed)

@@ -12,9 +12,6 @@ from durabletask.client import OrchestrationStatus
 from support.raw import kinds
 
 
-pytestmark = pytest.mark.usefixtures("rewinding")
-
-
 class Weather:
     """An activity that fails until it is told not to, and one that counts its runs."""
 
