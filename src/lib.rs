@@ -354,6 +354,10 @@
 
 mod hub;
 
+/// Clients and workers of task hubs that are served elsewhere (feature `remote`): see `steadfast serve`.
+#[cfg(feature = "remote")]
+pub use steadfast_remote as remote;
+
 pub use hub::TaskHub;
 pub use steadfast_core::dispatch::{ActivityLimit, RateLimit};
 pub use steadfast_core::entity::{

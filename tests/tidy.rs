@@ -17,7 +17,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("steadfast-engine", &["steadfast-core", "steadfast-store"]),
     (
         "steadfast-server",
-        &["steadfast-core", "steadfast-store", "steadfast-store-sled", "steadfast-engine", "steadfast-grpc"],
+        &[
+            "steadfast-core",
+            "steadfast-store",
+            "steadfast-store-sled",
+            "steadfast-engine",
+            "steadfast-grpc",
+            "steadfast-remote",
+        ],
     ),
     ("steadfast-grpc", &["steadfast-core", "steadfast-engine"]),
     ("steadfast-remote", &["steadfast-core", "steadfast-engine", "steadfast-grpc"]),

@@ -1,4 +1,4 @@
-//! Compiles the files in `proto/` to Rust, without a protoc on the machine.
+//! Compiles the files in `proto/`, and those of our own extension, to Rust, without a protoc on the machine.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,9 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=extension");
+    let extension = protox::compile(["extension/worker.proto"], ["extension"])?;
+    tonic_prost_build::configure().compile_fds(extension)?;
     let mut files = Vec::new();
     for entry in fs::read_dir("proto")? {
         files.push(entry?.path());

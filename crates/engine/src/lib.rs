@@ -25,6 +25,6 @@ pub use hub::{Hub, HubBuilder};
 pub use options::HubOptions;
 pub use partition::{ActivityProgress, ActivityState};
 pub use workers::{
-    Delivered, EntityAnswer, EntityWork, NameFilter, PerKind, WorkFilters, WorkItem, WorkKind,
-    WorkerConnection, WorkerProfile, Workers, WorkersOptions, WorkersStatus,
+    Delivered, EntityAnswer, EntityWork, NameFilter, PerKind, Resident, WorkFilters, WorkItem, WorkKind,
+    WorkResult, WorkerConnection, WorkerProfile, Workers, WorkersOptions, WorkersStatus,
 };

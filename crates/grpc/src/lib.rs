@@ -5,6 +5,7 @@
 //! runs on, or how a turn is taken.
 
 pub mod convert;
+pub mod extension;
 mod serve;
 mod service;
 pub mod wire;

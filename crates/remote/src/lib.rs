@@ -38,4 +38,4 @@ mod worker;
 pub use address::{Server, TlsOptions};
 pub use client::{Client, Run};
 pub use error::ConnectError;
-pub use worker::{Worker, WorkerBuilder};
+pub use worker::{Protocol, Worker, WorkerBuilder};

@@ -43,6 +43,9 @@ enum Command {
     Config(ConfigCommand),
     /// Measure the runtime on this machine.
     Bench(bench::BenchArguments),
+    /// The worker of a remote scenario of `bench`, which starts it.
+    #[command(hide = true)]
+    BenchWorker(bench::WorkerArguments),
 }
 
 /// What `serve` is started with.
@@ -85,6 +88,7 @@ fn run(command: Command, matches: &ArgMatches) -> Result<()> {
         Command::Token(command) => command.run(),
         Command::Config(command) => command.run(matches),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::BenchWorker(arguments) => bench::work(arguments),
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct Reports {
 
 impl Reports {
     /// The attempts have ended. Each answers one that was handed out, and only so many are at once, which bounds them.
-    pub(super) fn done(&self, results: Vec<(ActivityId, Outcome)>) {
+    pub(crate) fn done(&self, results: Vec<(ActivityId, Outcome)>) {
         self.partition.do_send(ActivityResults(results));
     }
 
@@ -65,8 +65,13 @@ impl Reports {
     }
 
     /// What the attempt's code talks to.
-    pub(super) fn link(&self) -> Arc<dyn ActivityLink> {
+    pub(crate) fn link(&self) -> Arc<dyn ActivityLink> {
         self.table.clone()
+    }
+
+    /// Whether they go to the same partition.
+    pub(crate) fn go_to_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.table, &other.table)
     }
 }
 
@@ -342,6 +347,7 @@ impl PartitionActor {
         self.take_back_from_workers(id);
         if self.machine.activity(id).is_some() {
             self.attempts.cancel(id, reason);
+            self.tell_worker(id, reason);
         }
     }
 
@@ -362,6 +368,7 @@ impl PartitionActor {
             let heartbeat = table.heartbeat_of(expired.id);
             let failure = self.with_heartbeat(expired.id, expired.failure(), heartbeat);
             table.cancel(expired.id, expired.reason);
+            self.tell_worker(expired.id, expired.reason);
             self.machine.complete_activity(expired.id, Err(failure));
         }
     }

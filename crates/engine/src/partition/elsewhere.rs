@@ -8,11 +8,11 @@ use actix::Context;
 use foldhash::fast::FixedState;
 use smol_str::SmolStr;
 use steadfast_core::dispatch::WaitingActivities;
+use steadfast_core::model::CancelReason;
 use steadfast_core::partition::ActivityTask;
 use steadfast_core::{ActivityId, FailureDetails, Payload};
 
 use super::actor::PartitionActor;
-use super::attempts::Reports;
 use super::dispatcher::check_size;
 use super::limits::Permit;
 use crate::workers::Item;
@@ -32,15 +32,10 @@ pub(crate) struct RunsElsewhere {
 }
 
 impl RunsElsewhere {
-    /// A worker has given a result. It answers one activity that was given out, of which there are only so many.
-    pub(crate) fn ended(
-        self,
-        task: &ActivityTask,
-        outcome: Result<Payload, FailureDetails>,
-        reports: &Reports,
-    ) {
+    /// A worker has given a result.
+    pub(crate) fn ended(self, outcome: Result<Payload, FailureDetails>) -> Result<Payload, FailureDetails> {
         drop(self.permit);
-        reports.done(vec![(task.id, check_size(outcome, self.payload_bytes_max))]);
+        check_size(outcome, self.payload_bytes_max)
     }
 }
 
@@ -110,6 +105,15 @@ impl PartitionActor {
             if let Some(task) = self.machine.activity(id).cloned() {
                 self.attempts.elsewhere.waiting.push(task, 0);
             }
+        }
+    }
+
+    /// Nobody waits for the activity any more: the worker that has it is told.
+    pub(super) fn tell_worker(&self, id: ActivityId, reason: CancelReason) {
+        if let Some(item) = self.attempts.elsewhere.given.get(&id)
+            && let Some(workers) = &self.shared.workers
+        {
+            workers.cancel(item, reason);
         }
     }
 }

@@ -23,7 +23,7 @@ use super::actor::{PartitionActor, PartitionContext};
 use super::journal;
 use super::messages::{TurnDone, TurnPanicked};
 use crate::trace::Trail;
-use crate::workers::{Item, TurnAnswered, Workers};
+use crate::workers::{Item, Kept, TurnAnswered, Workers};
 
 /// Runs the turns of one instance on its partition's thread. It does no IO and ends when the partition drops its
 /// address.
@@ -40,6 +40,8 @@ pub(super) struct InstanceActor {
     workers: Option<Workers>,
     /// The turn that a worker takes.
     asked: Option<Arc<Item>>,
+    /// Where the session of an instance is that workers run.
+    kept: Option<Kept>,
 }
 
 /// What is in memory of the instance.
@@ -110,7 +112,7 @@ impl Handler<RunTurn> for InstanceActor {
 impl Handler<TurnAnswered> for InstanceActor {
     type Result = ();
 
-    fn handle(&mut self, TurnAnswered(mut answer): TurnAnswered, _context: &mut Self::Context) {
+    fn handle(&mut self, TurnAnswered(mut answer, keeper): TurnAnswered, _context: &mut Self::Context) {
         if self.asked.take().is_none() {
             return;
         }
@@ -121,6 +123,8 @@ impl Handler<TurnAnswered> for InstanceActor {
         let ResidentSession::Remote(session) = &mut self.session else { return };
         match guarded(|| session.answer(*answer)) {
             Ok(Some(turn)) => {
+                let keeper = keeper.filter(|_| !turn.ended);
+                self.kept = keeper.map(|keeper| keeper.knows(session.events()));
                 self.trail.turn(&self.instance, &turn);
                 journal::done(&self.instance, &turn);
                 self.report(TurnOutcome::Done(turn));
@@ -184,6 +188,7 @@ impl InstanceActor {
             runtime: shared.runtime.clone(),
             workers: shared.workers.clone(),
             asked: None,
+            kept: None,
         }
         .start()
     }
@@ -298,12 +303,13 @@ impl InstanceActor {
 
     fn run_remote(&mut self, request: TurnRequest, history: Option<Vec<HistoryEvent>>) -> Ended {
         let is_stopping = self.is_stopping();
-        let ResidentSession::Remote(session) = &mut self.session else {
+        let (ResidentSession::Remote(session), kept) = (&mut self.session, &mut self.kept) else {
             return Ended::Here(TurnOutcome::GivenUp);
         };
         journal::begins(&request);
         let step = guarded(|| {
             if let Some(history) = history {
+                kept.take();
                 session.restore(history);
             }
             session.begin(&request.batch, request.now, &request.room)
@@ -329,7 +335,7 @@ impl InstanceActor {
     /// The turn goes on in a worker. Its answer comes as a message.
     fn ask_worker(&mut self, batch: Vec<TaskMessage>, turn: RemoteTurn, context: &Context<Self>) {
         let Some(workers) = &self.workers else { return };
-        let item = Item::turn(turn, context.address().downgrade().recipient());
+        let item = Item::turn(turn, context.address().downgrade().recipient(), self.kept.take());
         self.asked = Some(item.clone());
         // Before anything can report the end.
         self.report(TurnOutcome::Outside(batch));

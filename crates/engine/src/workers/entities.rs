@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use steadfast_core::model::{BatchFuture, EntityAction, EntityBatch, EntityBatchResult, EntityFn};
 use steadfast_core::{FailureDetails, Payload};
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use super::Workers;
 use super::item::{EntityWork, Item};
 
 /// What a worker answers to a batch of an entity's operations.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EntityAnswer {
     /// One for each operation that was run, in order. Those that have none are run later.
     pub results: Vec<Result<Payload, FailureDetails>>,

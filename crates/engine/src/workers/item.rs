@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use actix::{Message, WeakRecipient};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use steadfast_core::dispatch::Deadlines;
-use steadfast_core::model::BatchOperation;
+use steadfast_core::model::{BatchOperation, CancelReason};
 use steadfast_core::partition::ActivityTask;
 use steadfast_core::turn::{RemoteTurn, TurnAnswer};
-use steadfast_core::{EntityId, FailureDetails, InstanceId, Payload, Timestamp};
+use steadfast_core::{ActivityId, EntityId, FailureDetails, InstanceId, Payload, Timestamp};
 use tokio::sync::oneshot;
 
 use super::entities::EntityAnswer;
+use super::state::WorkerId;
 use crate::partition::{Reports, RunsElsewhere};
 
 /// The kinds of work.
@@ -36,6 +38,8 @@ pub enum WorkItem {
         token: String,
         /// The turn.
         turn: RemoteTurn,
+        /// What this worker has of the history, if it keeps sessions.
+        resident: Option<Resident>,
     },
     /// Run an activity.
     Activity {
@@ -51,10 +55,69 @@ pub enum WorkItem {
         /// The operations.
         batch: Arc<EntityWork>,
     },
+    /// Nobody waits for an activity any more that the worker has. Only workers learn of that which say they want to.
+    Cancelled {
+        /// With which the activity was handed out.
+        token: String,
+        /// Why not.
+        reason: CancelReason,
+    },
+}
+
+/// What a worker has of an instance in memory: the session that took its last turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resident {
+    /// The token with which that turn was handed out.
+    pub after: String,
+    /// How many events of the history its session knows.
+    pub events: usize,
+}
+
+/// Which worker took the last turn of an instance, if it keeps sessions.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper {
+    pub(super) worker: WorkerId,
+    pub(super) token: String,
+}
+
+impl Keeper {
+    /// Its session knows so many events.
+    pub(crate) fn knows(self, events: usize) -> Kept {
+        let Self { worker, token } = self;
+        Kept { worker, resident: Resident { after: token, events } }
+    }
+}
+
+/// Where the session of an instance is.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    worker: WorkerId,
+    resident: Resident,
+}
+
+/// A result, of whatever kind the work was.
+#[derive(Debug, Clone)]
+pub enum WorkResult {
+    /// Of a turn.
+    Turn(TurnAnswer),
+    /// Of an activity.
+    Activity(Result<Payload, FailureDetails>),
+    /// Of an entity's batch.
+    Entity(EntityAnswer),
+}
+
+impl WorkResult {
+    pub(super) fn kind(&self) -> WorkKind {
+        match self {
+            Self::Turn(_) => WorkKind::Orchestration,
+            Self::Activity(_) => WorkKind::Activity,
+            Self::Entity(_) => WorkKind::Entity,
+        }
+    }
 }
 
 /// A batch of operations for an entity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntityWork {
     /// The entity.
     pub entity: EntityId,
@@ -66,10 +129,10 @@ pub struct EntityWork {
     pub now: Timestamp,
 }
 
-/// To the instance whose turn it was: what the worker answered.
+/// To the instance whose turn it was: what the worker answered, and who it was if it keeps the session.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct TurnAnswered(pub(crate) Box<TurnAnswer>);
+pub(crate) struct TurnAnswered(pub(crate) Box<TurnAnswer>, pub(crate) Option<Keeper>);
 
 /// What is to be run: by name and version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,6 +148,8 @@ pub(crate) struct Item {
     /// For whom.
     pub(super) instance: InstanceId,
     pub(super) priority: i32,
+    /// Of a turn: who has the session.
+    kept: Option<Kept>,
     content: Mutex<Option<Content>>,
     /// Nobody waits for a result any more, or there is one.
     over: AtomicBool,
@@ -102,11 +167,15 @@ enum Content {
 
 impl Item {
     /// A turn of an orchestration; the instance gets the answer, if it is still there.
-    pub(crate) fn turn(turn: RemoteTurn, reply: WeakRecipient<TurnAnswered>) -> Arc<Self> {
+    pub(crate) fn turn(
+        turn: RemoteTurn,
+        reply: WeakRecipient<TurnAnswered>,
+        kept: Option<Kept>,
+    ) -> Arc<Self> {
         let (name, version) = (turn.started.name.clone(), turn.started.version.clone());
         let key = Key { kind: WorkKind::Orchestration, name, version };
         let instance = turn.instance.clone();
-        Self::new(key, instance, 0, Content::Turn { turn, reply })
+        Self::new(key, instance, 0, kept, Content::Turn { turn, reply })
     }
 
     /// An attempt at an activity; the partition gets the result.
@@ -114,21 +183,22 @@ impl Item {
         let version = if task.version.is_empty() { &task.instance_version } else { &task.version };
         let key = Key { kind: WorkKind::Activity, name: task.name.clone(), version: version.clone() };
         let priority = task.options.as_ref().map_or(0, |options| options.priority);
-        Self::new(key, task.instance.clone(), priority, Content::Activity { task, attempt, reports })
+        Self::new(key, task.instance.clone(), priority, None, Content::Activity { task, attempt, reports })
     }
 
     pub(super) fn entity(batch: Arc<EntityWork>, reply: oneshot::Sender<EntityAnswer>) -> Arc<Self> {
         let name = SmolStr::new(batch.entity.name());
         let key = Key { kind: WorkKind::Entity, name, version: SmolStr::default() };
         let instance = batch.entity.instance_id().clone();
-        Self::new(key, instance, 0, Content::Entity { batch, reply })
+        Self::new(key, instance, 0, None, Content::Entity { batch, reply })
     }
 
-    fn new(key: Key, instance: InstanceId, priority: i32, content: Content) -> Arc<Self> {
+    fn new(key: Key, instance: InstanceId, priority: i32, kept: Option<Kept>, content: Content) -> Arc<Self> {
         Arc::new(Self {
             key,
             instance,
             priority,
+            kept,
             content: Mutex::new(Some(content)),
             over: AtomicBool::new(false),
             abandoned: AtomicU32::new(0),
@@ -163,10 +233,19 @@ impl Item {
         }
     }
 
-    /// The item as a worker gets it; none when it is over.
-    pub(super) fn work(&self, token: String) -> Option<WorkItem> {
+    /// Who had the instance's session.
+    pub(super) fn keeper(&self) -> Option<WorkerId> {
+        self.kept.as_ref().map(|kept| kept.worker)
+    }
+
+    /// The item as a worker gets it; none when it is over. Whoever has the session need not be given the history.
+    pub(super) fn work(&self, token: String, to: Option<WorkerId>) -> Option<WorkItem> {
+        let kept = || self.kept.as_ref().filter(|kept| Some(kept.worker) == to);
         Some(match self.content.lock().as_ref()? {
-            Content::Turn { turn, .. } => WorkItem::Turn { token, turn: turn.clone() },
+            Content::Turn { turn, .. } => {
+                let resident = kept().map(|kept| kept.resident.clone());
+                WorkItem::Turn { token, turn: turn.clone(), resident }
+            }
             Content::Activity { task, .. } => WorkItem::Activity { token, task: task.clone() },
             Content::Entity { batch, .. } => WorkItem::Entity { token, batch: batch.clone() },
         })
@@ -182,19 +261,32 @@ impl Item {
     }
 
     /// An instance has one turn at a time, so what it is sent is bounded by the number of instances.
-    pub(super) fn answer_turn(&self, answer: TurnAnswer) {
+    pub(super) fn answer_turn(&self, answer: TurnAnswer, keeper: Option<Keeper>) {
         if let Some(Content::Turn { turn, reply }) = self.content.lock().take() {
             // The instance adds to the history next, which it does in place if nobody else holds it.
             drop(turn);
             if let Some(reply) = reply.upgrade() {
-                reply.do_send(TurnAnswered(Box::new(answer)));
+                reply.do_send(TurnAnswered(Box::new(answer), keeper));
             }
         }
     }
 
-    pub(super) fn answer_activity(&self, outcome: Result<Payload, FailureDetails>) {
-        if let Some(Content::Activity { task, attempt, reports }) = self.content.lock().take() {
-            attempt.ended(&task, outcome, &reports);
+    /// The result of an activity, for whom it is. None if it is not waited for.
+    pub(super) fn end_activity(
+        &self,
+        outcome: Result<Payload, FailureDetails>,
+    ) -> Option<(Reports, ActivityId, Result<Payload, FailureDetails>)> {
+        let Some(Content::Activity { task, attempt, reports }) = self.content.lock().take() else {
+            return None;
+        };
+        Some((reports, task.id, attempt.ended(outcome)))
+    }
+
+    /// A running activity says how far it has come.
+    pub(super) fn heartbeat(&self, detail: Payload) -> Result<(), FailureDetails> {
+        match &*self.content.lock() {
+            Some(Content::Activity { task, reports, .. }) => reports.link().heartbeat(task.id, detail),
+            _ => Ok(()),
         }
     }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use smol_str::SmolStr;
+use steadfast_core::model::CancelReason;
 use steadfast_core::turn::TurnAnswer;
 use steadfast_core::{FailureDetails, InstanceId, Payload, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
@@ -29,13 +30,14 @@ use uuid::Uuid;
 
 pub use entities::EntityAnswer;
 pub use filters::{NameFilter, WorkFilters};
-pub use item::{EntityWork, WorkItem, WorkKind};
-pub(crate) use item::{Item, TurnAnswered};
+pub use item::{EntityWork, Resident, WorkItem, WorkKind, WorkResult};
+pub(crate) use item::{Item, Keeper, Kept, TurnAnswered};
 pub use options::WorkersOptions;
 pub use state::{PerKind, WorkersStatus};
 use state::{State, Why, WorkerId};
 
 use crate::clock::Clock;
+use crate::partition::Reports;
 
 /// The workers of a hub, and what waits for them. Clones are cheap and stand for the same.
 #[derive(Clone)]
@@ -65,6 +67,8 @@ pub struct WorkerProfile {
     pub places: PerKind<usize>,
     /// What it takes; everything when absent.
     pub filters: Option<WorkFilters>,
+    /// It keeps sessions from one turn to the next, and wants to know of activities that nobody waits for any more.
+    pub extended: bool,
 }
 
 /// What became of a result.
@@ -82,7 +86,7 @@ pub enum Delivered {
 pub struct WorkerConnection {
     id: WorkerId,
     workers: Workers,
-    /// Bounded by the places of the worker: an item is only sent when one is free.
+    /// Bounded by the places of the worker: an item is only sent when one is free, and cancelled once at most.
     items: mpsc::UnboundedReceiver<WorkItem>,
 }
 
@@ -120,17 +124,72 @@ impl Workers {
 
     /// A worker's answer to a turn.
     pub fn complete_turn(&self, token: &str, answer: TurnAnswer) -> Delivered {
-        self.settle(token, WorkKind::Orchestration, |item| item.answer_turn(answer))
+        self.complete_one(token, WorkResult::Turn(answer))
     }
 
     /// What became of an activity.
     pub fn complete_activity(&self, token: &str, outcome: Result<Payload, FailureDetails>) -> Delivered {
-        self.settle(token, WorkKind::Activity, |item| item.answer_activity(outcome))
+        self.complete_one(token, WorkResult::Activity(outcome))
     }
 
     /// A worker's answer to a batch of an entity's operations.
     pub fn complete_entity(&self, token: &str, answer: EntityAnswer) -> Delivered {
-        self.settle(token, WorkKind::Entity, |item| item.answer_entity(answer))
+        self.complete_one(token, WorkResult::Entity(answer))
+    }
+
+    /// Many results at once, each with its token. Gives how many of them count.
+    pub fn complete(&self, results: impl IntoIterator<Item = (String, WorkResult)>) -> usize {
+        let settled: Vec<_> = self.change(|state, _| {
+            let settle = |(token, result): (String, WorkResult)| {
+                let (item, worker) = state.settle(self.parse(&token)?, result.kind())?;
+                Some((item, worker.map(|worker| Keeper { worker, token }), result))
+            };
+            results.into_iter().filter_map(settle).collect()
+        });
+        let count = settled.len();
+        let mut activities: Vec<(Reports, Vec<_>)> = Vec::new();
+        for (item, keeper, result) in settled {
+            match result {
+                WorkResult::Turn(answer) => item.answer_turn(answer, keeper),
+                WorkResult::Entity(answer) => item.answer_entity(answer),
+                WorkResult::Activity(outcome) => {
+                    let Some((reports, id, outcome)) = item.end_activity(outcome) else { continue };
+                    match activities.iter_mut().find(|(known, _)| known.go_to_same(&reports)) {
+                        Some((_, results)) => results.push((id, outcome)),
+                        None => activities.push((reports, vec![(id, outcome)])),
+                    }
+                }
+            }
+        }
+        // Each answers one activity that was given out, of which there are only so many.
+        activities.into_iter().for_each(|(reports, results)| reports.done(results));
+        if count > 0 {
+            self.shared.state.lock().delivered(count);
+            self.shared.settled.notify_waiters();
+        }
+        count
+    }
+
+    fn complete_one(&self, token: &str, result: WorkResult) -> Delivered {
+        match self.complete([(token.to_owned(), result)]) {
+            0 => Delivered::Stale,
+            _ => Delivered::Taken,
+        }
+    }
+
+    /// An activity that a worker has is alive, and `detail` says how far it has come.
+    ///
+    /// # Errors
+    /// When the detail is larger than the hub allows.
+    pub fn heartbeat(&self, token: &str, detail: Payload) -> Result<(), FailureDetails> {
+        let number = self.parse(token);
+        let item = number.and_then(|number| self.shared.state.lock().item(number));
+        item.map_or(Ok(()), |item| item.heartbeat(detail))
+    }
+
+    /// Nobody waits for the activity any more: workers that have it are told.
+    pub(crate) fn cancel(&self, item: &Item, reason: CancelReason) {
+        self.shared.state.lock().cancel(item, reason, |token| self.token_text(token));
     }
 
     /// The worker does not do it. Others are asked at once, and the same one later.
@@ -166,7 +225,7 @@ impl Workers {
     pub fn item(&self, token: &str) -> Option<WorkItem> {
         let number = self.parse(token)?;
         let item = self.shared.state.lock().item(number)?;
-        item.work(token.to_owned())
+        item.work(token.to_owned(), None)
     }
 
     pub(crate) fn offer(&self, item: Arc<Item>) {
@@ -214,16 +273,6 @@ impl Workers {
     pub(crate) fn close(&self) {
         self.shared.state.lock().close();
         self.shared.closed.send_replace(true);
-    }
-
-    fn settle(&self, token: &str, kind: WorkKind, deliver: impl FnOnce(&Item)) -> Delivered {
-        let Some(token) = self.parse(token) else { return Delivered::Stale };
-        let item = self.change(|state, _| state.settle(token, kind));
-        let Some(item) = item else { return Delivered::Stale };
-        deliver(&item);
-        self.shared.state.lock().delivered();
-        self.shared.settled.notify_waiters();
-        Delivered::Taken
     }
 
     /// Changes the state, and sends what it decides to hand out.

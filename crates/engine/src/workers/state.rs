@@ -8,6 +8,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use smol_str::SmolStr;
 use steadfast_core::Timestamp;
+use steadfast_core::model::CancelReason;
 use tokio::sync::mpsc;
 
 use super::WorkerProfile;
@@ -62,7 +63,7 @@ pub struct WorkersStatus {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct WorkerId(u64);
+pub(crate) struct WorkerId(u64);
 
 struct Worker {
     profile: WorkerProfile,
@@ -195,16 +196,21 @@ impl State {
             return;
         }
         let waits = self.lanes.of(item.key.kind).has(&item.key);
-        match self.pick(&item.key, avoid).filter(|_| !waits) {
+        match self.pick(&item, avoid).filter(|_| !waits) {
             Some(worker) => self.decide(worker, item),
             None => self.lanes.of_mut(item.key.kind).push(item),
         }
     }
 
-    /// The worker with the most free places that takes it.
-    fn pick(&self, key: &Key, avoid: Option<WorkerId>) -> Option<WorkerId> {
+    /// Whoever has the session, or else the worker with the most free places that takes it.
+    fn pick(&self, item: &Item, avoid: Option<WorkerId>) -> Option<WorkerId> {
         if self.draining {
             return None;
+        }
+        let key = &item.key;
+        let is_free = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.free(key.kind) > 0);
+        if let Some(keeper) = item.keeper().filter(|id| Some(*id) != avoid).filter(is_free) {
+            return Some(keeper);
         }
         let able = self.workers.iter().filter(|(id, worker)| Some(**id) != avoid && worker.takes(key));
         let best = able.map(|(id, worker)| (worker.free(key.kind), *id)).max_by_key(|(free, _)| *free);
@@ -242,7 +248,7 @@ impl State {
                 let token = self.number();
                 let due = now.after(lease(item.key.kind, options));
                 let Some(worker) = self.workers.get(&id) else { continue };
-                let Some(work) = item.work(token_text(token)) else {
+                let Some(work) = item.work(token_text(token), Some(id)) else {
                     self.free(id, item.key.kind);
                     continue;
                 };
@@ -281,9 +287,13 @@ impl State {
         Some((item, worker))
     }
 
-    /// A result has come. Gives the item, if this is the first one that counts.
-    pub(super) fn settle(&mut self, token: u64, kind: WorkKind) -> Option<Arc<Item>> {
-        let item = self.handed_out.get(&token).map(|handed| handed.item.clone())?;
+    /// A result has come. Gives the item, if this is the first one that counts, and the worker, if it is there and keeps
+    /// sessions.
+    pub(super) fn settle(&mut self, token: u64, kind: WorkKind) -> Option<(Arc<Item>, Option<WorkerId>)> {
+        let HandedOut { item, worker, .. } = self.handed_out.get(&token)?;
+        let (item, worker) = (item.clone(), *worker);
+        let keeps = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.profile.extended);
+        let keeper = worker.filter(keeps);
         if item.key.kind != kind {
             return None;
         }
@@ -296,11 +306,23 @@ impl State {
             }
         }
         self.delivering += usize::from(wanted);
-        wanted.then_some(item)
+        wanted.then_some((item, keeper))
     }
 
-    pub(super) fn delivered(&mut self) {
-        self.delivering = self.delivering.saturating_sub(1);
+    pub(super) fn delivered(&mut self, count: usize) {
+        self.delivering = self.delivering.saturating_sub(count);
+    }
+
+    /// Tells the workers that have the item that nobody waits for it any more, if they want to know. One that is gone misses
+    /// nothing.
+    pub(super) fn cancel(&self, item: &Item, reason: CancelReason, token_text: impl Fn(u64) -> String) {
+        for number in item.tokens.lock().iter() {
+            let worker = self.handed_out.get(number).and_then(|handed| handed.worker);
+            let worker = worker.and_then(|id| self.workers.get(&id)).filter(|it| it.profile.extended);
+            if let Some(worker) = worker {
+                let _ = worker.sender.send(WorkItem::Cancelled { token: token_text(*number), reason });
+            }
+        }
     }
 
     /// A worker gives an item back. False if it does not have it.
@@ -308,7 +330,7 @@ impl State {
         let Some((item, worker)) = self.forget(token) else { return false };
         item.tokens.lock().retain(|known| *known != token);
         let times = item.abandoned.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        match self.pick(&item.key, worker) {
+        match self.pick(&item, worker) {
             Some(other) => self.decide(other, item.clone()),
             None => self.delay(item.clone(), now.after(options.abandon_pause(times)), Why::GivenBack),
         }

@@ -31,12 +31,12 @@ async fn start(client: &Client, name: &str, id: &str) {
 
 fn worker(workers: &Workers, places: usize) -> WorkerConnection {
     let places = PerKind { orchestrations: places, activities: places, entities: places };
-    workers.connect(WorkerProfile { name: "test".into(), places, filters: None })
+    workers.connect(WorkerProfile { name: "test".into(), places, ..WorkerProfile::default() })
 }
 
 async fn turn(worker: &mut WorkerConnection) -> (String, RemoteTurn) {
     match soon("a turn", worker.next()).await {
-        Some(WorkItem::Turn { token, turn }) => (token, turn),
+        Some(WorkItem::Turn { token, turn, .. }) => (token, turn),
         other => panic!("a turn: {other:?}"),
     }
 }

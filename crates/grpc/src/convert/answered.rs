@@ -10,7 +10,7 @@ use steadfast_engine::EntityAnswer;
 
 use super::entities::{called_by, lock_requested, signaled, unlock_sent};
 use super::failure::failure_to_wire;
-use super::history::Whose;
+use super::history::{Whose, history_to_wire};
 use super::scalars::{payload_to_wire, tags_to_wire, text_to_wire, timestamp_to_wire, trace_to_wire};
 use super::state::status_to_wire;
 use crate::wire;
@@ -60,6 +60,11 @@ pub fn turn_response(
             recurse,
         };
         let action = Some(Action::TerminateOrchestration(terminate));
+        actions.push(wire::OrchestratorAction { id: NO_EVENT_ID, orchestrator_action_type: action });
+    }
+    if let Some(history) = answer.rewound {
+        let new_history = history_to_wire(&whose.instance, &history);
+        let action = Some(Action::RewindOrchestration(wire::RewindOrchestrationAction { new_history }));
         actions.push(wire::OrchestratorAction { id: NO_EVENT_ID, orchestrator_action_type: action });
     }
     if let Some(completion) = answer.completion {

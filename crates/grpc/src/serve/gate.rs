@@ -18,8 +18,9 @@ use super::admin;
 use super::deadline::{deadline_of, within};
 use super::held::{Ending, Held};
 use super::hubs::{HubName, Hubs};
-use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, method_of};
+use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, WORK, method_of};
 use super::options::Limits;
+use crate::wire::extension::worker_link_server::{SERVICE_NAME as EXTENSION_NAME, WorkerLinkServer};
 use crate::wire::task_hub_sidecar_service_server::{SERVICE_NAME, TaskHubSidecarServiceServer};
 
 /// The metadata that names the hub.
@@ -54,6 +55,28 @@ pub(super) struct Gate(pub(super) Arc<Shared>);
 
 impl NamedService for Gate {
     const NAME: &'static str = SERVICE_NAME;
+}
+
+/// The way through the gate for workers that speak the extension.
+#[derive(Clone)]
+pub(super) struct ExtensionGate(pub(super) Gate);
+
+impl NamedService for ExtensionGate {
+    const NAME: &'static str = EXTENSION_NAME;
+}
+
+impl Service<Request<Body>> for ExtensionGate {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
 }
 
 impl Service<Request<Body>> for Gate {
@@ -122,6 +145,21 @@ impl Shared {
         match method.name {
             CREATE_TASK_HUB => Ok(admin::create(self.hubs.clone(), hub.clone(), request).await),
             DELETE_TASK_HUB => Ok(admin::delete(self.hubs.clone(), hub.clone(), request).await),
+            WORK => {
+                let service = self.hubs.find(hub).await?;
+                let link = service.worker_link().ok_or_else(|| {
+                    Status::unimplemented(
+                        "this hub gives no work to workers; its instances are run by its own code",
+                    )
+                })?;
+                let mut link = WorkerLinkServer::new(link)
+                    .max_decoding_message_size(self.limits.message_bytes)
+                    .max_encoding_message_size(usize::MAX);
+                match link.call(request).await {
+                    Ok(response) => Ok(response),
+                    Err(never) => match never {},
+                }
+            }
             _ => {
                 let service = self.hubs.find(hub).await?;
                 let mut service = TaskHubSidecarServiceServer::new(service)

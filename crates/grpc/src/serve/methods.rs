@@ -1,6 +1,7 @@
 //! The service's methods, as far as they differ before their message is read.
 
 use super::access::Role::{self, Admin, Read, Worker, Write};
+use crate::wire::extension::worker_link_server::SERVICE_NAME as EXTENSION_NAME;
 
 /// How long a method may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +67,18 @@ const METHODS: &[Method] = &[
 ];
 
 pub(super) const CREATE_TASK_HUB: &str = "CreateTaskHub";
+/// The one method of the extension.
+pub(super) const WORK: &str = "Work";
+const EXTENSION: Method = method(WORK, &[Worker], Length::WorkItems);
+
 pub(super) const DELETE_TASK_HUB: &str = "DeleteTaskHub";
 
 /// The method of a path such as `/TaskHubSidecarService/Hello`.
 pub(super) fn method_of(path: &str) -> Option<Method> {
-    let name = path.rsplit('/').next()?;
+    let (service, name) = path.rsplit_once('/')?;
+    if service.strip_prefix('/') == Some(EXTENSION_NAME) {
+        return Some(EXTENSION).filter(|method| method.name == name);
+    }
     METHODS.iter().find(|method| method.name == name).copied()
 }
 

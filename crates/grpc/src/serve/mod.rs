@@ -33,7 +33,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::task_hub_sidecar_service_server::SERVICE_NAME;
 use connection::Acceptor;
-use gate::{Gate, Phase, Shared};
+use gate::{ExtensionGate, Gate, Phase, Shared};
 use open::Open;
 
 /// The target of what a server reports.
@@ -101,6 +101,9 @@ pub async fn serve(
         .http2_keepalive_interval(Some(options.keepalive_interval))
         .add_service(Gate(shared.clone()))
         .add_service(Open::new(health_service, shared.clone()));
+    if options.worker_extension {
+        router = router.add_service(ExtensionGate(Gate(shared.clone())));
+    }
     if options.reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)

@@ -45,6 +45,9 @@ pub struct ServeOptions {
     pub drain_timeout: Duration,
     /// Whether the server describes its methods to whoever asks (gRPC reflection).
     pub reflection: bool,
+    /// Whether workers that are Rust programs may speak the extension that is made for them; without it they speak the standard
+    /// protocol.
+    pub worker_extension: bool,
 }
 
 impl Default for ServeOptions {
@@ -55,6 +58,7 @@ impl Default for ServeOptions {
             keepalive_interval: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
             reflection: true,
+            worker_extension: true,
         }
     }
 }

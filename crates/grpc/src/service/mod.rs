@@ -15,6 +15,7 @@ use futures_util::Stream;
 use steadfast_engine::{Client, Workers};
 use tonic::{Request, Response, Status};
 
+use crate::extension::WorkerLinkService;
 use crate::wire;
 use crate::wire::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
 
@@ -30,7 +31,7 @@ pub use control::had_ended;
 
 type Answer<T> = Result<Response<T>, Status>;
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Serves one hub to clients of the protocol, and to its workers if it has been given any. Instances that clients start
 /// are run by the code that is registered with the hub, and by workers if there is none. Without workers, those who ask
@@ -68,6 +69,11 @@ impl TaskHubService {
                 "this server gives no work to workers; its instances are run by its own code",
             )
         })
+    }
+
+    /// Gives work to workers that speak the extension, if the hub has been given workers.
+    pub fn worker_link(&self) -> Option<WorkerLinkService> {
+        self.workers.clone().map(WorkerLinkService::new)
     }
 
     /// The tonic service, which takes messages of up to [`MESSAGE_BYTES_MAX`].

@@ -11,14 +11,17 @@ use steadfast_core::model::{
 use steadfast_engine::{HubOptions, PerKind};
 
 use super::code::Code;
-use super::standard::Profile;
+use super::profile::Profile;
 use super::turns::Turns;
-use super::{Shared, Worker};
+use super::{Protocol, Shared, Worker};
 use crate::address::Server;
 use crate::error::ConnectError;
 
 /// How many items of each kind a worker has at a time, if nothing is said.
 const PLACES: usize = 512;
+
+/// How many sessions a worker keeps, if nothing is said.
+const SESSIONS: usize = 10_000;
 
 /// Collects what a worker is to run and how, and starts it.
 pub struct WorkerBuilder {
@@ -29,6 +32,8 @@ pub struct WorkerBuilder {
     places: PerKind<usize>,
     payload_bytes_max: usize,
     threads: usize,
+    sessions: usize,
+    protocol: Protocol,
 }
 
 impl WorkerBuilder {
@@ -42,6 +47,8 @@ impl WorkerBuilder {
             places: PerKind { orchestrations: PLACES, activities: PLACES, entities: PLACES },
             payload_bytes_max: HubOptions::default().payload_bytes_max,
             threads,
+            sessions: SESSIONS,
+            protocol: Protocol::default(),
         }
     }
 
@@ -105,6 +112,17 @@ impl WorkerBuilder {
         Self { threads: threads.max(1), ..self }
     }
 
+    /// How many instances the worker keeps in memory from one turn to the next, so that they need no replay; 10,000 without a
+    /// call. The standard protocol knows nothing of that.
+    pub fn sessions(self, sessions: usize) -> Self {
+        Self { sessions, ..self }
+    }
+
+    /// Which protocol the worker speaks; the best that the server has, without a call.
+    pub fn protocol(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
+    }
+
     /// Starts the worker. It connects in the background, as often as is necessary. Activities and entities run on the tokio
     /// runtime in which this is called.
     ///
@@ -117,9 +135,9 @@ impl WorkerBuilder {
         let link = self.server.link()?;
         let profile = Profile::new(self.name, self.places, &self.registry);
         let code = Code::new(self.registry, self.payload_bytes_max);
-        let turns = Turns::start(self.threads)
+        let turns = Turns::start(self.threads, self.sessions)
             .map_err(|error| ConnectError::Threads { problem: error.to_string() })?;
-        Ok(Worker::start(Shared { link, code, turns }, profile))
+        Ok(Worker::start(Shared { link, code, turns }, profile, self.protocol))
     }
 }
 

@@ -7,8 +7,10 @@ use futures_util::FutureExt;
 use steadfast_core::failure::kinds;
 use steadfast_core::model::{ActivityContext, ActivityLink, EntityBatch, FreshIds, Properties, Registry};
 use steadfast_core::partition::ActivityTask;
-use steadfast_core::turn::{Session, TurnAnswer, Unfit, guarded};
-use steadfast_core::{ExecutionId, FailureDetails, HistoryEvent, InstanceId, Payload, log_event};
+use steadfast_core::turn::{HistoryRoom, Session, TurnAnswer, Unfit, guarded};
+use steadfast_core::{
+    EventKind, ExecutionId, FailureDetails, HistoryEvent, InstanceId, Origin, Payload, TaskMessage, log_event,
+};
 use steadfast_engine::{EntityAnswer, EntityWork};
 use uuid::Uuid;
 
@@ -45,9 +47,14 @@ impl Code {
     /// Takes a turn: `past` is what the session does not have yet of the history.
     pub(super) fn turn(
         session: &mut Session,
+        instance: &InstanceId,
         past: &[HistoryEvent],
         new: &[HistoryEvent],
     ) -> Result<TurnAnswer, NotTaken> {
+        let asked = new.iter().find(|event| matches!(event.kind, EventKind::ExecutionRewound { .. }));
+        if let Some(asked) = asked.filter(|_| has_ended(past)) {
+            return Ok(rewind(session, instance, past, asked));
+        }
         let taken = guarded(|| {
             if !past.is_empty() {
                 session.replay(past)?;
@@ -123,6 +130,38 @@ impl Code {
             Err(panic) => refused_batch(count, before, &FailureDetails::from_panic(&*panic)),
         })
     }
+}
+
+fn has_ended(history: &[HistoryEvent]) -> bool {
+    history.iter().any(|event| matches!(event.kind, EventKind::ExecutionCompleted { .. }))
+}
+
+/// The answer to a turn that rewinds a failed execution: what is left of its history. The code goes on with the next turn.
+fn rewind(
+    session: &mut Session,
+    instance: &InstanceId,
+    failed: &[HistoryEvent],
+    asked: &HistoryEvent,
+) -> TurnAnswer {
+    let message = TaskMessage {
+        instance: instance.clone(),
+        execution: None,
+        event: asked.clone(),
+        origin: Origin::Client,
+    };
+    let turn = match session.rewind(failed, &message, asked.timestamp, &HistoryRoom::UNLIMITED) {
+        Ok(turn) => turn,
+        Err(refusal) => return TurnAnswer::failed(refusal.into()),
+    };
+    let mut history = turn.events;
+    let is_rewound = |event: &HistoryEvent| matches!(event.kind, EventKind::ExecutionRewound { .. });
+    let end = history.iter().rposition(is_rewound).map_or(history.len(), |at| at + 1);
+    let goes_on = |event: &HistoryEvent| event.kind != EventKind::OrchestratorCompleted;
+    if history.drain(end..).any(|event| goes_on(&event)) {
+        let problem = "the code asks for more, or ends, without waiting for what failed; a worker elsewhere cannot rewind that";
+        return TurnAnswer::failed(FailureDetails::new(kinds::NOT_REWOUND, problem).non_retriable());
+    }
+    TurnAnswer { rewound: Some(history), custom_status: turn.custom_status, ..TurnAnswer::default() }
 }
 
 /// An answer by which every operation of a batch fails, and nothing else happens.

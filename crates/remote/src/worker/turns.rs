@@ -7,7 +7,9 @@ use std::thread;
 
 use steadfast_core::InstanceId;
 
-type Job = Box<dyn FnOnce() + Send>;
+use super::sessions::Sessions;
+
+type Job = Box<dyn FnOnce(&mut Sessions) + Send>;
 
 /// Threads that take turns. An instance always has the same one. They end when this is dropped.
 pub(super) struct Turns {
@@ -15,12 +17,16 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn start(count: usize) -> io::Result<Self> {
+    /// So many threads, which keep so many sessions together.
+    pub(super) fn start(count: usize, sessions: usize) -> io::Result<Self> {
+        let sessions = sessions.div_ceil(count);
         let threads = (0..count).map(|nth| {
             let (sender, jobs) = mpsc::channel::<Job>();
             thread::Builder::new().name(format!("steadfast-turns-{nth}")).spawn(move || {
+                // Sessions stay on the thread that made them.
+                let mut sessions = Sessions::new(sessions);
                 for job in jobs {
-                    job();
+                    job(&mut sessions);
                 }
             })?;
             Ok(sender)
@@ -29,7 +35,7 @@ impl Turns {
     }
 
     /// Runs `job` on the instance's thread. There are as many jobs as the worker has places, at most.
-    pub(super) fn run(&self, instance: &InstanceId, job: impl FnOnce() + Send + 'static) {
+    pub(super) fn run(&self, instance: &InstanceId, job: impl FnOnce(&mut Sessions) + Send + 'static) {
         let mut hasher = DefaultHasher::new();
         instance.as_str().hash(&mut hasher);
         let count = self.threads.len() as u64;

@@ -39,7 +39,7 @@ async fn signals_calls_and_failures_of_an_entity(over: Over) {
         ctx.signal_entity(add("a", 5))?;
         let balance = ctx.call_entity(add("a", 10)).await?;
         let overdrawn = ctx.call_entity(add("a", -1000)).await.unwrap_err();
-        let panicked = ctx.call_entity(EntityCall::<()>::new(id("a"), "panic", &())).await.unwrap_err();
+        let panicked = ctx.call_entity(EntityCall::<()>::new(id("a"), "panic", ())).await.unwrap_err();
         let types = [overdrawn, panicked].map(|error| error.details.error_type.to_string());
         Ok::<_, Error>((balance, types, ctx.call_entity(add("a", 1)).await?))
     });

@@ -5,6 +5,7 @@
 mod clients;
 mod connections;
 mod entities;
+mod extension;
 mod orchestrations;
 mod support;
 mod versions;

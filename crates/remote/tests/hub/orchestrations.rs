@@ -52,6 +52,7 @@ over_each_protocol!(
     suspension_and_termination,
     a_custom_status_lasts_until_it_is_replaced,
     what_only_rust_can_ask_for,
+    what_failed_is_tried_again_by_a_rewind,
 );
 
 async fn a_sequence_of_activities(over: Over) {
@@ -392,9 +393,41 @@ async fn what_only_rust_can_ask_for(over: Over) {
             (Over::Standard, Err(ClientError::Failed { details, .. })) => {
                 assert_eq!(details.error_type, "NotInStandardProtocol", "{name}: {details}");
             }
+            (Over::Extended, Ok(true)) => {}
             (_, outcome) => panic!("{name} {over:?}: {outcome:?}"),
         }
     }
+    worker.stop().await;
+    served.stop().await;
+}
+
+async fn what_failed_is_tried_again_by_a_rewind(over: Over) {
+    const MENDED: ActivityName<(), u32> = ActivityName::new("mended");
+    let mut served = Served::start().await;
+    let attempts = Arc::new(AtomicU32::new(0));
+    let counted = attempts.clone();
+    let mended = activity("mended", move |_: ActivityContext, ()| {
+        let attempt = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            match attempt {
+                0 => Err(Error::new("app::Broken", "not yet")),
+                attempt => Ok(attempt),
+            }
+        }
+    });
+    let code = orchestration("rewound", |ctx: OrchestrationContext, ()| async move {
+        let doubled = ctx.call(DOUBLE, 21).await?;
+        Ok::<_, Error>(doubled + ctx.call(MENDED, ()).await?)
+    });
+    let handle = code.handle();
+    let worker =
+        served.worker(over).register(code).register(double()).register(mended).start().await.unwrap();
+    let client = served.client().await;
+    let run = client.start(handle, ()).await.unwrap();
+    let error = soon(run.result()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Failed { .. }), "{error}");
+    client.rewind(run.id().as_str(), "it is mended").await.unwrap();
+    assert_eq!(soon(run.result()).await.unwrap(), 43);
     worker.stop().await;
     served.stop().await;
 }

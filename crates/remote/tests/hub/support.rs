@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use steadfast_engine::{Hub, HubBuilder, WorkersOptions};
 use steadfast_grpc::{HubName, Hubs, HubsError, Listeners, OpenAccess, ServeOptions, TaskHubService, serve};
-use steadfast_remote::{Client, Worker, WorkerBuilder};
+use steadfast_remote::{Client, Protocol, Worker, WorkerBuilder};
 use steadfast_store::MemoryStore;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -26,6 +26,7 @@ pub(crate) struct Served {
     store: MemoryStore,
     address: SocketAddr,
     running: Option<Running>,
+    worker_extension: bool,
 }
 
 struct Running {
@@ -69,8 +70,16 @@ impl Hubs for OneHub {
 
 impl Served {
     pub(crate) async fn start() -> Self {
+        Self::start_with(true).await
+    }
+
+    pub(crate) async fn start_without_extension() -> Self {
+        Self::start_with(false).await
+    }
+
+    async fn start_with(worker_extension: bool) -> Self {
         let address = "127.0.0.1:0".parse().unwrap();
-        let mut served = Self { store: MemoryStore::new(2), address, running: None };
+        let mut served = Self { store: MemoryStore::new(2), address, running: None, worker_extension };
         served.start_again().await;
         served
     }
@@ -89,7 +98,11 @@ impl Served {
         self.address = listeners.addresses().unwrap()[0];
         let hubs = Arc::new(OneHub { name: "default".parse().unwrap(), service });
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = ServeOptions { drain_timeout: Duration::from_millis(100), ..ServeOptions::default() };
+        let options = ServeOptions {
+            drain_timeout: Duration::from_millis(100),
+            worker_extension: self.worker_extension,
+            ..ServeOptions::default()
+        };
         let server = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
@@ -132,11 +145,16 @@ impl Served {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
     Standard,
+    Extended,
 }
 
 impl Over {
     fn applied(self, builder: WorkerBuilder) -> WorkerBuilder {
-        builder
+        match self {
+            Self::Standard => builder.protocol(Protocol::Standard),
+            // Each test server has it.
+            Self::Extended => builder,
+        }
     }
 }
 
@@ -148,6 +166,15 @@ macro_rules! over_each_protocol {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     super::$name($crate::support::Over::Standard).await;
+                }
+            )*
+        }
+
+        mod over_the_extension {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name($crate::support::Over::Extended).await;
                 }
             )*
         }

@@ -47,14 +47,40 @@ pub(super) async fn run(
 }
 
 #[derive(Clone, Copy)]
-enum Short {
+pub(super) enum Short {
     Hello,
     Ping,
 }
 
+/// A client, of a hub in this process or elsewhere.
+pub(super) trait RunsShort: Clone + Send + Sync + 'static {
+    /// Starts an instance, and waits for its result.
+    fn run(self, which: Short) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl RunsShort for Client {
+    async fn run(self, which: Short) -> Result<()> {
+        match which {
+            Short::Hello => self.start(HELLO, ()).await?.result().await.map(drop)?,
+            Short::Ping => self.start(PING, ()).await?.result().await.map(drop)?,
+        }
+        Ok(())
+    }
+}
+
+impl RunsShort for steadfast_remote::Client {
+    async fn run(self, which: Short) -> Result<()> {
+        match which {
+            Short::Hello => self.start(HELLO, ()).await?.result().await.map(drop)?,
+            Short::Ping => self.start(PING, ()).await?.result().await.map(drop)?,
+        }
+        Ok(())
+    }
+}
+
 /// Many short instances, some at a time.
-async fn short(
-    client: &Client,
+pub(super) async fn short<C: RunsShort>(
+    client: &C,
     instances: u64,
     concurrency: u64,
     progress: &Progress,
@@ -65,28 +91,23 @@ async fn short(
         Short::Ping => 1,
     };
     let began = Instant::now();
-    let latencies = each(client, instances, concurrency, progress, move |client, _| async move {
-        match which {
-            Short::Hello => client.start(HELLO, ()).await?.result().await.map(drop)?,
-            Short::Ping => client.start(PING, ()).await?.result().await.map(drop)?,
-        }
-        Ok(())
-    })
-    .await?;
+    let latencies =
+        each(client, instances, concurrency, progress, move |client: C, _| client.run(which)).await?;
     Ok(Measured::new(instances, activities * instances, began.elapsed(), latencies))
 }
 
 /// Runs `work` for each number below `instances`, `concurrency` at a time; returns how long each took, in order of
 /// their beginning.
-pub(super) async fn each<F, Fut>(
-    client: &Client,
+pub(super) async fn each<C, F, Fut>(
+    client: &C,
     instances: u64,
     concurrency: u64,
     progress: &Progress,
     work: F,
 ) -> Result<Vec<Duration>>
 where
-    F: Fn(Client, u64) -> Fut + Clone + Send + 'static,
+    C: Clone + Send + 'static,
+    F: Fn(C, u64) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<()>> + Send,
 {
     let next = Arc::new(AtomicU64::new(0));

@@ -5,6 +5,7 @@ mod limits;
 mod load;
 mod probe;
 mod query;
+mod remote;
 mod report;
 mod scenario;
 
@@ -17,7 +18,10 @@ use steadfast_core::Result;
 use steadfast_engine::{HubBuilder, HubOptions};
 use steadfast_store_sled::{SledOptions, SledStore};
 
+use load::Short;
 use probe::{fdatasync_micros, median, peak_rss_mb};
+use remote::Protocol;
+pub(crate) use remote::{WorkerArguments, work};
 use report::{Progress, Report};
 
 /// What is run.
@@ -44,6 +48,10 @@ pub(crate) enum Scenario {
     /// Pages of finished instances by each filter, with `hello` beside: fills the store first, unless a run before has
     /// filled that of `--data-dir`.
     Query,
+    /// `hello` with a server process and a worker process on this machine; see `--protocol`.
+    RemoteHello,
+    /// `ping` likewise.
+    RemotePing,
     /// Limit: the turns and the encoding of `hello` on bare threads, without actors and without a disk.
     Kernel,
     /// Limit: the bytes of `hello`, in the same batches, appended to a plain file with fdatasync.
@@ -64,6 +72,9 @@ pub(crate) struct BenchArguments {
     /// For entity-signals: how many entities are signaled.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     entities: u64,
+    /// For remote scenarios: which protocol the worker speaks.
+    #[arg(long, value_enum, default_value = "extended")]
+    protocol: Protocol,
     /// How many partitions a new hub gets.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     partitions: u16,
@@ -97,6 +108,8 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
     let measured = match arguments.scenario {
         Scenario::Kernel => limits::kernel(arguments.instances, arguments.partitions, &progress),
         Scenario::Raw => limits::raw(&arguments, &folder, &progress)?,
+        Scenario::RemoteHello => remote::run(&arguments, &folder, &progress, Short::Hello)?,
+        Scenario::RemotePing => remote::run(&arguments, &folder, &progress, Short::Ping)?,
         _ => on_runtime(load::run(&arguments, builder(&arguments, &folder), &progress))?,
     };
     progress.finish();

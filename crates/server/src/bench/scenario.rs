@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use steadfast_core::Error;
 use steadfast_core::model::{
-    ActivityContext, ActivityName, OrchestrationContext, OrchestrationDefinition, OrchestrationName,
-    activity, orchestration,
+    ActivityContext, ActivityDefinition, ActivityName, OrchestrationContext, OrchestrationDefinition,
+    OrchestrationName, activity, orchestration,
 };
 use steadfast_engine::HubBuilder;
 
@@ -43,16 +43,24 @@ pub(crate) fn micros() -> u64 {
     u64::try_from(BEGAN.get_or_init(std::time::Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
+/// The one-activity orchestration.
+pub(crate) fn ping() -> OrchestrationDefinition<(), String> {
+    orchestration("ping", |ctx: OrchestrationContext, ()| async move {
+        Ok::<_, Error>(ctx.call(GREET, "Tokyo".to_owned()).await?)
+    })
+}
+
+/// The activity of both.
+pub(crate) fn greeting() -> ActivityDefinition<String, String> {
+    activity("greet", |_: ActivityContext, city: String| async move { Ok::<_, Error>(greet(&city)) })
+}
+
 pub(crate) fn register(builder: HubBuilder) -> HubBuilder {
     builder
         .register(hello())
-        .register(activity("greet", |_: ActivityContext, city: String| async move {
-            Ok::<_, Error>(greet(&city))
-        }))
+        .register(ping())
+        .register(greeting())
         .register(activity("stamp", |_: ActivityContext, _: u64| async move { Ok::<_, Error>(micros()) }))
-        .register(orchestration("ping", |ctx: OrchestrationContext, ()| async move {
-            Ok::<_, Error>(ctx.call(GREET, "Tokyo".to_owned()).await?)
-        }))
         .register(orchestration("chain", |ctx: OrchestrationContext, steps: u64| async move {
             let mut stamps = Vec::new();
             for step in 0..steps {

@@ -153,6 +153,7 @@ impl Settings {
                 keepalive_interval,
                 drain_timeout: time(drain_timeout, default.drain_timeout),
                 reflection: reflection.unwrap_or(default.reflection),
+                worker_extension: default.worker_extension,
             },
             log: filter,
             log_format: log_format.unwrap_or(LogFormat::Text),

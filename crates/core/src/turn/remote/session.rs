@@ -78,6 +78,11 @@ impl RemoteSession {
         self.execution = Some(execution);
     }
 
+    /// How many events the execution's history has, without a turn under way.
+    pub fn events(&self) -> usize {
+        self.execution.as_ref().map_or(0, |execution| execution.history.len())
+    }
+
     /// Whether the execution in this session is over, so that only a new start can wake it.
     pub fn is_over(&self) -> bool {
         self.execution.as_ref().is_none_or(|execution| execution.ended)

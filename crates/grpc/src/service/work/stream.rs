@@ -39,6 +39,7 @@ impl TaskHubService {
                 entities: places(request.max_concurrent_entity_work_items),
             },
             filters: request.work_item_filters.map(work_filters),
+            extended: false,
         });
         let items = stream::unfold(connection, move |mut connection| async move {
             let item = next(&mut connection, inline_bytes_max).await?;
@@ -54,16 +55,20 @@ async fn next(
     inline_bytes_max: usize,
 ) -> Option<Result<wire::WorkItem, Status>> {
     let item = match tokio::time::timeout(PING_INTERVAL, connection.next()).await {
-        Err(_) => {
-            let request = Some(Request::HealthPing(wire::HealthPing {}));
-            return Some(Ok(wire::WorkItem { request, ..wire::WorkItem::default() }));
-        }
+        Err(_) => return Some(Ok(sign_of_life())),
         Ok(item) => item,
     };
     Some(match item {
-        Some(WorkItem::Turn { token, turn }) => Ok(turn_item(token, &turn, inline_bytes_max)),
+        Some(WorkItem::Turn { token, turn, .. }) => Ok(turn_item(token, &turn, inline_bytes_max)),
         Some(WorkItem::Activity { token, task }) => Ok(activity_item(token, &task)),
         Some(WorkItem::Entity { token, batch }) => Ok(entity_item(token, &batch)),
+        // The protocol has no word for it.
+        Some(WorkItem::Cancelled { .. }) => Ok(sign_of_life()),
         None => Err(Status::unavailable("the hub stops; connect again")),
     })
+}
+
+fn sign_of_life() -> wire::WorkItem {
+    let request = Some(Request::HealthPing(wire::HealthPing {}));
+    wire::WorkItem { request, ..wire::WorkItem::default() }
 }

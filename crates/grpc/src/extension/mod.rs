@@ -1,0 +1,15 @@
+//! Steadfast's own protocol for workers that are Rust programs: the same work as over the standard protocol, in batches, with
+//! the core's types whole, and for workers that keep sessions only what is new of a history.
+
+mod message;
+mod service;
+mod sound;
+
+pub use message::{
+    FORMAT, Item, Past, Profile, Report, decode_items, decode_profile, decode_reports, encode_item,
+    encode_profile, encode_report,
+};
+pub use service::WorkerLinkService;
+
+/// How large a message becomes, in bytes, before what is left goes into another one; a single item may be larger.
+pub const BATCH_BYTES: usize = 1 << 20;
