@@ -39,6 +39,9 @@ const fn overlay_bytes(history_bytes: usize) -> usize {
     2 * history_bytes
 }
 
+/// At most so much room is kept for what comes after the first turn.
+const HISTORY_ROOM: usize = 512;
+
 impl Partition {
     /// Applies a turn.
     pub(super) fn apply_checkpoint(&mut self, head: CheckpointHead, events: Vec<HistoryEvent>, bytes: &[u8]) {
@@ -86,8 +89,9 @@ impl Partition {
         entry.changed_at = position;
         let dirty = dirty(entry, instance, at, &mut self.changes, &mut self.overlay_bytes);
         if dirty.history.capacity() == 0 {
-            // Most instances have a few turns more like this one.
-            dirty.history.reserve_exact(bytes.len() + (3 * bytes.len()).min(ENTRY_BYTES));
+            // Most instances that go on have a few turns more like this one.
+            let more = if ended { 0 } else { (3 * bytes.len()).min(HISTORY_ROOM) };
+            dirty.history.reserve_exact(bytes.len() + more);
         }
         dirty.history.extend_from_slice(bytes);
         self.overlay_bytes += overlay_bytes(bytes.len());

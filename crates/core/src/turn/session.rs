@@ -351,7 +351,7 @@ impl Session {
                 // Of an instance that has not failed, so it changes nothing.
                 turn.discarded += 1;
                 let parent = self.execution.as_ref().and_then(|it| it.started.parent.as_ref());
-                turn.messages.extend(refuse_rewind(&self.instance, parent, &event));
+                turn.messages.extend(refuse_rewind(&self.instance, parent, event));
                 return;
             }
             let current = self.execution.as_ref().filter(|execution| !execution.ended);

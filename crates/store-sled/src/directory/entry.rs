@@ -37,6 +37,9 @@ pub(super) struct Entry<T = Tagged> {
 /// An entry within a list: a search looks at hundreds for one that it takes, so nothing is allocated for it.
 pub(super) type Listed<'a> = Entry<ListedTags<'a>>;
 
+/// The bytes of an id, and its entry in the list; nothing when the instance is gone.
+type ListedItem<'id, 'list> = (&'id [u8], Option<Listed<'list>>);
+
 /// The hashes of an instance's tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tagged {
@@ -185,7 +188,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The bytes of the next id, and its entry; none at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(&[u8], Option<Listed<'a>>)>, StoreError> {
+    pub(super) fn next(&mut self) -> Result<Option<ListedItem<'_, 'a>>, StoreError> {
         if self.rest.is_empty() {
             return Ok(None);
         }

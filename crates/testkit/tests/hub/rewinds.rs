@@ -100,7 +100,7 @@ async fn brittle_mixture(ctx: OrchestrationContext, (): ()) -> Result<u64> {
     let options = CallOptions { retry, ..CallOptions::default() };
     let mendable = ActivityName::<usize, u64>::dynamic("mendable");
     let long = ctx.timer(Duration::from_secs(600));
-    let kept = ctx.call_entity(EntityCall::<u64>::new(&memory, "keep", &3));
+    let kept = ctx.call_entity(EntityCall::<u64>::new(&memory, "keep", 3));
     let mended = ctx.call_with(mendable, 1, options).await?;
     long.await;
     Ok(mended + kept.await?)
