@@ -200,7 +200,7 @@ fn a_call_of_an_entity_that_failed_is_made_again() {
 #[test]
 fn an_entity_that_has_not_answered_is_called_again() {
     let calls = code(|ctx: OrchestrationContext, (): ()| async move {
-        let called = ctx.call_entity(EntityCall::<u32>::new(counter(), "add", &1));
+        let called = ctx.call_entity(EntityCall::<u32>::new(counter(), "add", 1));
         let result = ctx.call(STEP, 1).await?;
         Ok(result + called.await?)
     });
