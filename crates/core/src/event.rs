@@ -412,6 +412,11 @@ impl CarriedEvent {
         })
     }
 
+    /// Whether it is for an instance of that version.
+    pub(crate) fn is_for(&self, version: &str) -> bool {
+        self.versions.as_ref().is_none_or(|versions| versions.is_for(version))
+    }
+
     /// The event as it arrived.
     pub(crate) fn into_event(self) -> HistoryEvent {
         let Self { name, input, timestamp, trace, versions } = self;

@@ -178,7 +178,7 @@ impl Ending<'_> {
                 let mut sent_after = Vec::new();
                 if preserve_events {
                     let mut kept = unconsumed;
-                    kept.retain(|it| it.versions.as_ref().is_none_or(|it| it.is_for(&next.version)));
+                    kept.retain(|event| event.is_for(&next.version));
                     // All of them go one way, so that their order stays.
                     match kept.iter().any(|it| it.versions.is_some()) {
                         true => sent_after = kept,

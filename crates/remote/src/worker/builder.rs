@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use steadfast_core::VersionOptions;
 use steadfast_core::model::{
-    ActivityMiddleware, Converter, DataConverter, DuplicateRegistration, OnNonDeterminism, Register,
-    Registry, TurnMiddleware,
+    ActivityMiddleware, Converter, DataConverter, DuplicateRegistration, EntityMiddleware, OnNonDeterminism,
+    Register, Registry, TurnMiddleware,
 };
 use steadfast_engine::{HubOptions, PerKind};
 
@@ -77,6 +77,12 @@ impl WorkerBuilder {
     /// Puts middleware around the turns of all orchestrations. What was added first is outermost.
     pub fn turn_middleware(mut self, middleware: impl TurnMiddleware) -> Self {
         self.registry.add_turn_middleware(Arc::new(middleware));
+        self
+    }
+
+    /// Puts middleware around the batches of operations of all entities. What was added first is outermost.
+    pub fn entity_middleware(mut self, middleware: impl EntityMiddleware) -> Self {
+        self.registry.add_entity_middleware(Arc::new(middleware));
         self
     }
 

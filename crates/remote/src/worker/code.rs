@@ -12,6 +12,7 @@ use steadfast_core::{
     EventKind, ExecutionId, FailureDetails, HistoryEvent, InstanceId, Origin, Payload, TaskMessage, log_event,
 };
 use steadfast_engine::{EntityAnswer, EntityWork};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 /// The code that a worker runs.
@@ -105,6 +106,7 @@ impl Code {
         if !self.registry.has_entity(entity.name()) {
             return None;
         }
+        let blocking = self.registry.is_entity_blocking(entity.name());
         let (count, before) = (operations.len(), state.clone());
         let batch = EntityBatch {
             entity,
@@ -116,9 +118,14 @@ impl Code {
             properties: Properties::default(),
             converter: self.registry.converter().clone(),
         };
-        let ran = match catch_unwind(AssertUnwindSafe(|| self.registry.start_entity(batch))) {
-            Ok(running) => AssertUnwindSafe(running).catch_unwind().await,
-            Err(panic) => Err(panic),
+        let registry = self.registry.clone();
+        let running = AssertUnwindSafe(async move { registry.start_entity(batch).await }).catch_unwind();
+        let ran = if blocking {
+            let runtime = Handle::current();
+            let joined = tokio::task::spawn_blocking(move || runtime.block_on(running)).await;
+            joined.unwrap_or_else(|lost| Err(Box::new(lost.to_string())))
+        } else {
+            running.await
         };
         Some(match ran {
             Ok(done) => EntityAnswer {

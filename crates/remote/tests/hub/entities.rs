@@ -2,9 +2,10 @@
 
 use steadfast_core::entity::EntityId;
 use steadfast_core::model::{
-    EntityCall, EntityContext, EntityDefinition, OrchestrationContext, entity, orchestration,
+    EntityBatchCall, EntityBatchFuture, EntityCall, EntityContext, EntityDefinition, EntityMiddleware,
+    EntityNext, OrchestrationContext, entity, orchestration,
 };
-use steadfast_core::{Error, failure};
+use steadfast_core::{Error, FailureDetails, failure};
 use steadfast_engine::EntityQuery;
 
 use crate::support::{Over, Served, over_each_protocol, soon};
@@ -23,6 +24,20 @@ fn account() -> EntityDefinition<i64> {
         .operation("panic", |_: &mut i64, _: &EntityContext, (): ()| -> Result<(), Error> {
             panic!("the entity panics")
         })
+}
+
+/// The worker's own middleware: it refuses sevens.
+struct Guard;
+
+impl EntityMiddleware for Guard {
+    fn call<'a>(&'a self, mut call: EntityBatchCall, next: EntityNext<'a>) -> EntityBatchFuture<'a> {
+        for at in 0..call.operations().len() {
+            if call.operations()[at].input.as_str() == "7" {
+                call.refuse(at, FailureDetails::new("app::Seven", "not here"));
+            }
+        }
+        next.run(call)
+    }
 }
 
 fn id(key: &str) -> EntityId {
@@ -44,9 +59,13 @@ async fn signals_calls_and_failures_of_an_entity(over: Over) {
         Ok::<_, Error>((balance, types, ctx.call_entity(add("a", 1)).await?))
     });
     let handle = code.handle();
-    let worker = served.worker(over).register(code).register(account()).start().await.unwrap();
+    // On threads that it may block.
+    let account = account().blocking();
+    let worker = served.worker(over).register(code).register(account).entity_middleware(Guard);
+    let worker = worker.start().await.unwrap();
     let client = served.client().await;
     client.signal_entity(add("a", 100)).await.unwrap();
+    client.signal_entity(add("a", 7)).await.unwrap();
     let run = client.start(handle, ()).await.unwrap();
     let (balance, types, last) = soon(run.result()).await.unwrap();
     assert_eq!((balance, last), (115, 116));

@@ -70,8 +70,10 @@ impl Execution {
             ..TurnAnswer::default()
         };
         if let Some(completion) = completion {
-            if let Completion::ContinueAsNew { preserve_events: true, .. } = completion {
+            if let Completion::ContinueAsNew { preserve_events: true, version, .. } = &completion {
+                let version = version.as_ref().unwrap_or(&self.started.version);
                 answer.carried_events = context.inbox.take_unconsumed();
+                answer.carried_events.retain(|event| event.is_for(version));
             }
             answer.completion_id = Some(context.next_id);
             context.next_id += 1;
