@@ -6,6 +6,7 @@
 //! cargo run --release --features remote --example remote_program -- worker http://127.0.0.1:4001
 //! cargo run --release --features remote --example remote_program -- client http://127.0.0.1:4001
 //! ```
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use steadfast::prelude::*;
 use steadfast::remote::{Client, Worker};
