@@ -8,7 +8,7 @@ use steadfast_core::model::{
     ActivityContext, ActivityName, CallOptions, CancelReason, OrchestrationContext, RetryPolicy, activity,
     orchestration,
 };
-use steadfast_core::{Error, failure};
+use steadfast_core::{Error, EventKind, failure};
 use steadfast_grpc::extension::{FORMAT, Report, encode_report};
 use steadfast_grpc::wire::extension::FromWorker;
 use steadfast_grpc::wire::extension::worker_link_client::WorkerLinkClient;
@@ -70,7 +70,13 @@ async fn a_session_stays_with_its_worker_and_is_made_anew_where_it_was_not_kept(
 
 async fn begun_turns(client: &steadfast_remote::Client, id: &str) -> usize {
     let history = client.history(id).await.unwrap();
-    history.iter().filter(|event| event.kind == steadfast_core::EventKind::OrchestratorStarted).count()
+    history.iter().filter(|event| event.kind == EventKind::OrchestratorStarted).count()
+}
+
+async fn resumptions(client: &steadfast_remote::Client, id: &str) -> usize {
+    let history = client.history(id).await.unwrap();
+    let is_one = |kind: &EventKind| matches!(kind, EventKind::ExecutionResumed { .. });
+    history.iter().filter(|event| is_one(&event.kind)).count()
 }
 
 /// A suspension needs no code, so a kept session does not see it; it learns of it with the next turn.
@@ -98,6 +104,13 @@ async fn a_kept_session_catches_up_with_turns_that_needed_no_code() {
             client.raise_event(&id, "a", &1).await.unwrap();
         }
         client.resume(&id, "").await.unwrap();
+        // A suspension takes a turn back that a worker has, and with it the session; so that turn is to be over.
+        soon(async {
+            while resumptions(&client, &id).await <= round {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
     client.raise_event(&id, "b", &2).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), (1, 2));
