@@ -52,7 +52,8 @@ fn ten_thousand_generations_take_constant_memory_and_starve_nobody() {
     assert_eq!(hub.state("eternal").unwrap().generation, 10_000);
     // Those that ended stay until the next materialisation.
     assert!(largest.entries <= 4 + others, "{largest:?}");
-    assert!(largest.overlay_bytes < 20_000, "{largest:?}");
+    // About two kilobytes for each of them, whatever the number of generations.
+    assert!(largest.overlay_bytes < 60_000, "{largest:?}");
     let ended =
         |hub: &mut steadfast_testkit::Simulation, id: &str| hub.state(id).unwrap().completed_at.unwrap();
     for n in 0..others {
