@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use steadfast_core::{InstanceFilter, InstanceId, PartitionId, Position};
 use steadfast_store::{
-    Detail, Found, HistoryChange, HubInfo, InstanceChange, LogRecord, Materialisation, PartitionSnapshot,
-    Store, StoreError, StoreMetrics, StoredInstance,
+    Detail, Found, HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics,
+    StoredInstance,
 };
 
 use crate::database;
@@ -45,6 +45,8 @@ struct Metrics {
     syncs: AtomicU64,
     bytes: AtomicU64,
     records: AtomicU64,
+    materialised_instances: AtomicU64,
+    materialised_bytes: AtomicU64,
 }
 
 impl SledStore {
@@ -154,7 +156,8 @@ impl Store for SledStore {
     }
 
     fn materialise(&self, partition: PartitionId, batch: &Materialisation) -> Result<(), StoreError> {
-        self.note_full(self.space.check_materialisation(bytes_of(batch)))?;
+        let bytes = batch.bytes();
+        self.note_full(self.space.check_materialisation(bytes))?;
         self.writing("materialising", |files| {
             let _writing = files.data.writing();
             for instance in &batch.instances {
@@ -165,7 +168,10 @@ impl Store for SledStore {
                 files.rows.write(&files.pieces, partition, row)?;
             }
             files.rows.write_position(partition, batch.upto)
-        })
+        })?;
+        self.metrics.materialised_instances.fetch_add(batch.instances.len() as u64, Ordering::Relaxed);
+        self.metrics.materialised_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     fn truncate_log(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
@@ -240,18 +246,8 @@ impl Store for SledStore {
             log_syncs: self.metrics.syncs.load(Ordering::Relaxed),
             log_bytes: self.metrics.bytes.load(Ordering::Relaxed),
             log_records: self.metrics.records.load(Ordering::Relaxed),
+            materialised_instances: self.metrics.materialised_instances.load(Ordering::Relaxed),
+            materialised_bytes: self.metrics.materialised_bytes.load(Ordering::Relaxed),
         }
     }
-}
-
-fn bytes_of(batch: &Materialisation) -> u64 {
-    let instances = batch.instances.iter().map(|write| match &write.change {
-        InstanceChange::Put { state, history, .. } => {
-            let (HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes)) = history;
-            state.len() + bytes.len()
-        }
-        InstanceChange::Delete => 0,
-    });
-    let rows = batch.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len));
-    instances.chain(rows).map(|bytes| bytes as u64).sum()
 }

@@ -60,12 +60,14 @@ pub struct CodedStore {
     codec: Arc<dyn StorageCodec>,
     /// Bytes of records before they were encoded.
     appended: AtomicU64,
+    /// Bytes of states, outlines, histories and rows likewise.
+    materialised: AtomicU64,
 }
 
 impl CodedStore {
     /// Puts `codec` in front of `inner`.
     pub fn new(inner: Arc<dyn Store>, codec: Arc<dyn StorageCodec>) -> Self {
-        Self { inner, codec, appended: AtomicU64::new(0) }
+        Self { inner, codec, appended: AtomicU64::new(0), materialised: AtomicU64::new(0) }
     }
 
     fn encode(&self, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
@@ -164,7 +166,9 @@ impl StoreLayer for CodedStore {
             instances: instances.collect::<Result<_, StoreError>>()?,
             rows: batch.rows.iter().map(encode_row).collect::<Result<_, StoreError>>()?,
         };
-        self.inner.materialise(partition, &coded)
+        self.inner.materialise(partition, &coded)?;
+        self.materialised.fetch_add(batch.bytes(), Ordering::Relaxed);
+        Ok(())
     }
 
     fn load_partition(&self, partition: PartitionId) -> Result<PartitionSnapshot, StoreError> {
@@ -212,6 +216,10 @@ impl StoreLayer for CodedStore {
     }
 
     fn metrics(&self) -> StoreMetrics {
-        StoreMetrics { log_bytes: self.appended.load(Ordering::Relaxed), ..self.inner.metrics() }
+        StoreMetrics {
+            log_bytes: self.appended.load(Ordering::Relaxed),
+            materialised_bytes: self.materialised.load(Ordering::Relaxed),
+            ..self.inner.metrics()
+        }
     }
 }

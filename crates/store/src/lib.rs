@@ -51,6 +51,21 @@ pub struct Materialisation {
     pub rows: Vec<RowWrite>,
 }
 
+impl Materialisation {
+    /// The bytes of states, outlines, histories and rows in it.
+    pub fn bytes(&self) -> u64 {
+        let instances = self.instances.iter().map(|write| match &write.change {
+            InstanceChange::Put { state, outline, history, .. } => {
+                let (HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes)) = history;
+                state.len() + outline.as_ref().map_or(0, |outline| outline.len()) + bytes.len()
+            }
+            InstanceChange::Delete => 0,
+        });
+        let rows = self.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len));
+        instances.chain(rows).map(|bytes| bytes as u64).sum()
+    }
+}
+
 /// A change of one instance.
 #[derive(Debug, Clone)]
 pub struct InstanceWrite {
@@ -157,6 +172,10 @@ pub struct StoreMetrics {
     pub log_bytes: u64,
     /// Records appended.
     pub log_records: u64,
+    /// Instances written to the instance store; one that was deleted counts as well.
+    pub materialised_instances: u64,
+    /// Bytes of states, outlines, histories and rows written to the instance store, without what the store itself adds.
+    pub materialised_bytes: u64,
 }
 
 /// Keeps the data of one task hub. All methods block; they are called from threads made for it, several at once.

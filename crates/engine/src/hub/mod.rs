@@ -54,6 +54,12 @@ impl Hub {
         self.store.metrics()
     }
 
+    /// How many messages the hub's actors have been sent since it was started: those of partitions, and the turns that
+    /// they handed to instances. Divided by what was done meanwhile, it is the price of doing it in actors.
+    pub fn actor_messages(&self) -> u64 {
+        self.routes.messages()
+    }
+
     /// Stops the hub: takes no more calls, finishes the turns and waits for the activities under way (those that take
     /// longer than [`crate::HubOptions::stop_timeout`] are run again at the next start), writes everything to the
     /// store, and closes it. Callers that wait for instances get [`crate::ClientError::HubClosed`].

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use steadfast_core::{InstanceId, PartitionId};
 use tokio::sync::{Semaphore, watch};
 
-use crate::partition::{PartitionActor, PartitionMessage};
+use crate::partition::{Mail, PartitionActor, PartitionMessage};
 
 /// The partitions' addresses. A partition that is being rebuilt has none.
 pub(crate) struct Routes {
@@ -22,6 +22,8 @@ struct Slot {
     address: RwLock<Option<Addr<PartitionActor>>>,
     /// Bounds the client calls under way.
     calls: Arc<Semaphore>,
+    /// Counts on when the partition is rebuilt.
+    mail: Mail,
 }
 
 impl Routes {
@@ -29,6 +31,7 @@ impl Routes {
         let slot = || Slot {
             address: RwLock::new(None),
             calls: Arc::new(Semaphore::new(pending_calls_max.clamp(1, Semaphore::MAX_PERMITS))),
+            mail: Mail::default(),
         };
         Self {
             slots: (0..partitions).map(|_| slot()).collect(),
@@ -61,6 +64,15 @@ impl Routes {
 
     pub(crate) fn calls(&self, partition: PartitionId) -> Arc<Semaphore> {
         self.slots[usize::from(partition.0)].calls.clone()
+    }
+
+    pub(crate) fn mail(&self, partition: PartitionId) -> &Mail {
+        &self.slots[usize::from(partition.0)].mail
+    }
+
+    /// How many messages the actors of all partitions have had.
+    pub(crate) fn messages(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.mail.count()).sum()
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {

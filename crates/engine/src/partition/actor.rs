@@ -16,6 +16,7 @@ use super::attempts::{ActivityRunner, Attempts};
 use super::calls::PendingCall;
 use super::instance::InstanceActor;
 use super::limits::Limits;
+use super::mail::Mail;
 use super::messages::{Resend, Submit};
 use super::waiters::Waiters;
 use crate::clock::Clock;
@@ -71,6 +72,7 @@ pub(crate) struct PartitionActor {
     pub(super) failed: bool,
     /// A pump is on its way through the mailbox.
     pub(super) pump_due: bool,
+    pub(super) mail: Mail,
     guard: FailureGuard,
 }
 
@@ -114,6 +116,7 @@ impl PartitionActor {
         };
         let running_max = shared.options.concurrent_activities_max.div_ceil(partitions).max(1);
         let attempts = Attempts::new(&shared, running_max);
+        let mail = shared.routes.mail(machine.id()).clone();
         Self {
             machine,
             attempts,
@@ -129,6 +132,7 @@ impl PartitionActor {
             stopping: None,
             failed: false,
             pump_due: false,
+            mail,
             guard,
         }
     }

@@ -392,6 +392,7 @@ impl Handler<ActivityResults> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, ActivityResults(results): ActivityResults, context: &mut Context<Self>) {
+        self.mail.note();
         self.machine.set_now(self.shared.clock.now());
         for (id, mut outcome) in results {
             let attempts = &mut self.attempts;
@@ -416,6 +417,7 @@ impl Handler<AttemptBegan> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, AttemptBegan { id, at }: AttemptBegan, context: &mut Context<Self>) {
+        self.mail.note();
         if let Some(options) = self.machine.activity(id).and_then(|task| task.options.as_deref()) {
             self.attempts.deadlines.begin(id, options, at);
         }
@@ -427,6 +429,7 @@ impl Handler<Heartbeat> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, Heartbeat { id, detail }: Heartbeat, _context: &mut Context<Self>) {
+        self.mail.note();
         self.machine.note_heartbeat(id, detail);
     }
 }
@@ -435,6 +438,7 @@ impl Handler<PlaceFree> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _place: PlaceFree, context: &mut Context<Self>) {
+        self.mail.note();
         self.pump_soon(context);
     }
 }
@@ -443,6 +447,7 @@ impl Handler<ActivitiesRead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, ActivitiesRead { instance, answer }: ActivitiesRead, _context: &mut Context<Self>) {
+        self.mail.note();
         let waiting: std::collections::BTreeSet<_> = self
             .attempts
             .waiting

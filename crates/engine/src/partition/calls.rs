@@ -36,6 +36,7 @@ impl Handler<Submit> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, submit: Submit, context: &mut Context<Self>) {
+        self.mail.note();
         if self.failed || self.stopping.is_some() {
             return;
         }
@@ -148,6 +149,7 @@ impl Handler<Wait> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, wait: Wait, context: &mut Context<Self>) {
+        self.mail.note();
         self.read_state(wait, context);
         self.pump_soon(context);
     }
@@ -157,6 +159,7 @@ impl Handler<StateRead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, read: StateRead, context: &mut Context<Self>) {
+        self.mail.note();
         let StateRead { token, instance, outcome } = read;
         let Some(wait) = self.waiters.take_one(token, &instance) else { return };
         match outcome {
@@ -179,6 +182,7 @@ impl Handler<HistoryRead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, read: HistoryRead, context: &mut Context<Self>) {
+        self.mail.note();
         let token = self.token();
         match self.machine.read_history(token, &read.instance) {
             Some(pieces) => self.release_later(token, pieces, read.answer),
@@ -194,6 +198,7 @@ impl Handler<PoisonRead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, read: PoisonRead, context: &mut Context<Self>) {
+        self.mail.note();
         let _ = read.answer.send(Ok(self.machine.poisoned()));
         self.pump_soon(context);
     }
@@ -203,6 +208,7 @@ impl Handler<OverlayRead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, mut read: OverlayRead, context: &mut Context<Self>) {
+        self.mail.note();
         let token = self.token();
         let (filter, after) = (&read.filter, read.after.as_ref());
         match self.machine.read_overlay(token, filter, after, read.cursor, &mut read.overlay) {
@@ -220,6 +226,7 @@ impl Handler<CountsRead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, read: CountsRead, context: &mut Context<Self>) {
+        self.mail.note();
         let token = self.token();
         match self.machine.read_counts(token) {
             Some(counts) => {
@@ -246,6 +253,7 @@ impl Handler<PartitionMessage> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, message: PartitionMessage, context: &mut Context<Self>) {
+        self.mail.note();
         self.machine.set_now(self.shared.clock.now());
         match message {
             PartitionMessage::Deliver(messages) => {
@@ -261,6 +269,7 @@ impl Handler<Resend> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, Resend(peer): Resend, _context: &mut Context<Self>) {
+        self.mail.note();
         let messages = self.machine.unacknowledged(peer);
         if !messages.is_empty() {
             self.shared.routes.send(peer, PartitionMessage::Deliver(messages));
@@ -272,6 +281,7 @@ impl Handler<Tick> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _tick: Tick, context: &mut Context<Self>) {
+        self.mail.note();
         self.tick(context);
     }
 }
@@ -280,6 +290,7 @@ impl Handler<Stop> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, stop: Stop, context: &mut Context<Self>) {
+        self.mail.note();
         self.stopping = Some(Stopping { done: stop.done, overdue: false });
         if stop.forced {
             self.finish(context);

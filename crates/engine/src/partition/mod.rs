@@ -8,6 +8,7 @@ mod elsewhere;
 mod instance;
 mod journal;
 mod limits;
+mod mail;
 mod messages;
 mod pump;
 mod rewind;
@@ -19,6 +20,7 @@ pub use attempts::{ActivityProgress, ActivityState};
 pub(crate) use dispatcher::Dispatcher;
 pub(crate) use elsewhere::RunsElsewhere;
 pub(crate) use limits::Limits;
+pub(crate) use mail::Mail;
 pub(crate) use messages::{
     ActivitiesRead, Answer, Appended, Call, CallError, CountsRead, HistoryRead, Loaded, Materialised,
     OverlayRead, PartitionMessage, PoisonRead, StateRead, Stop, Submit, Tick, Wait, WaitFor,

@@ -25,6 +25,7 @@ impl Handler<Pump> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _pump: Pump, context: &mut Context<Self>) {
+        self.mail.note();
         self.pump_due = false;
         self.pump(context);
     }
@@ -89,6 +90,7 @@ impl PartitionActor {
     }
 
     fn run_turn(&mut self, request: TurnRequest, context: &mut Context<Self>) {
+        self.mail.note();
         let instance = &request.instance;
         if matches!(request.session, SessionSource::Resident | SessionSource::Entity(_))
             && let Some(actor) = self.instances.get(instance)
@@ -219,6 +221,7 @@ impl PartitionActor {
     pub(super) fn give_up_turns_of_workers(&self) {
         for instance in self.machine.orchestrations_outside() {
             if let Some(actor) = self.instances.get(instance) {
+                self.mail.note();
                 actor.do_send(GiveUp);
             }
         }
@@ -243,6 +246,7 @@ impl Handler<TurnDone> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, done: TurnDone, context: &mut Context<Self>) {
+        self.mail.note();
         match done.outcome {
             TurnOutcome::Done(turn) => self.machine.on_turn(&done.instance, turn),
             TurnOutcome::Outside(batch) => self.machine.on_turn_outside(&done.instance, batch),
@@ -267,6 +271,7 @@ impl Handler<TurnPanicked> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, panicked: TurnPanicked, context: &mut Context<Self>) {
+        self.mail.note();
         log_event!(ProcessWorkItemFailed, problem = %panicked.0);
         self.fail(&StoreError::Io { doing: "running a turn", problem: panicked.0 }, context);
     }
@@ -276,6 +281,7 @@ impl Handler<Appended> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, appended: Appended, context: &mut Context<Self>) {
+        self.mail.note();
         match appended.outcome {
             Ok(()) => {
                 self.machine.on_durable(appended.position);
@@ -290,6 +296,7 @@ impl Handler<Materialised> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, materialised: Materialised, context: &mut Context<Self>) {
+        self.mail.note();
         match materialised.outcome {
             Ok(()) => {
                 self.machine.on_materialised(materialised.upto);
@@ -304,6 +311,7 @@ impl Handler<Loaded> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, loaded: Loaded, context: &mut Context<Self>) {
+        self.mail.note();
         match loaded.outcome {
             Ok(found) => {
                 self.machine.on_loaded(&loaded.instance, found);

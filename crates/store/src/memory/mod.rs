@@ -175,6 +175,8 @@ impl Inner {
             self.write(Write::Row(partition, row.clone()))?;
         }
         self.write(Write::Upto(partition, batch.upto))?;
+        self.metrics.materialised_instances += batch.instances.len() as u64;
+        self.metrics.materialised_bytes += batch.bytes();
         self.faults.end(Operation::Materialise)
     }
 

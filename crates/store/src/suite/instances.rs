@@ -11,6 +11,25 @@ use super::{
 };
 use crate::{Detail, Materialisation, RowWrite, StoreError};
 
+/// The counters count instances, also such that are removed, and the bytes of what is stored of them and of rows.
+pub fn metrics_count_what_is_materialised(harness: &mut dyn Harness) -> Outcome {
+    let store = harness.store();
+    let before = store.metrics();
+    let put = Put::append("i", 0, noise(1, 100), 4).state(noise(2, 50)).outline(noise(3, 7)).fresh();
+    let row = |value| RowWrite { key: b"row".to_vec(), value };
+    let writes = vec![put.into_write()];
+    let rows = vec![row(Some(noise(4, 20)))];
+    store.materialise(P0, &Materialisation { upto: Position(1), instances: writes, rows })?;
+    let put = store.metrics();
+    assert_eq!(put.materialised_instances - before.materialised_instances, 1);
+    assert_eq!(put.materialised_bytes - before.materialised_bytes, 100 + 50 + 7 + 3 + 20);
+    delete(&*store, "i")?;
+    let deleted = store.metrics();
+    assert_eq!(deleted.materialised_instances - put.materialised_instances, 1);
+    assert_eq!(deleted.materialised_bytes, put.materialised_bytes);
+    Ok(())
+}
+
 /// Instances, rows, position and log are there after reopening.
 pub fn everything_survives_reopening(harness: &mut dyn Harness) -> Outcome {
     let store = harness.store();

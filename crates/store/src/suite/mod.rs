@@ -71,6 +71,7 @@ macro_rules! store_behaviour_suite {
             the_log_goes_on_through_truncations_and_reopenings
             a_gap_in_the_log_is_corrupt
             metrics_count_what_is_appended
+            metrics_count_what_is_materialised
             several_threads_use_the_store_at_once
             recovery_without_an_error_does_nothing
             an_empty_store_is_empty
