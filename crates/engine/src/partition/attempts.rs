@@ -231,7 +231,7 @@ impl Attempts {
             }),
             limits: shared.limits.clone(),
             next_by_rate: None,
-            elsewhere: Elsewhere::new(shared.limits.names()),
+            elsewhere: Elsewhere::new(shared.limits.names(), shared.workers.clone()),
         }
     }
 

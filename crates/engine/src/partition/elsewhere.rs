@@ -15,7 +15,7 @@ use steadfast_core::{ActivityId, FailureDetails, Payload};
 use super::actor::PartitionActor;
 use super::dispatcher::check_size;
 use super::limits::Permit;
-use crate::workers::Item;
+use crate::workers::{Item, Workers};
 
 /// The activities of a partition that workers are to run.
 pub(super) struct Elsewhere {
@@ -23,6 +23,7 @@ pub(super) struct Elsewhere {
     pub(super) waiting: WaitingActivities,
     /// They wait for a worker, or one has them.
     given: HashMap<ActivityId, Arc<Item>, FixedState>,
+    workers: Option<Workers>,
 }
 
 /// What goes with an activity to whoever runs it.
@@ -40,8 +41,8 @@ impl RunsElsewhere {
 }
 
 impl Elsewhere {
-    pub(super) fn new(limited: impl IntoIterator<Item = SmolStr>) -> Self {
-        Self { waiting: WaitingActivities::new(limited), given: HashMap::default() }
+    pub(super) fn new(limited: impl IntoIterator<Item = SmolStr>, workers: Option<Workers>) -> Self {
+        Self { waiting: WaitingActivities::new(limited), given: HashMap::default(), workers }
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -61,7 +62,8 @@ impl Elsewhere {
 /// The partition goes: nobody takes the results any more.
 impl Drop for Elsewhere {
     fn drop(&mut self) {
-        self.given.values().for_each(|item| item.withdraw());
+        let Some(workers) = &self.workers else { return };
+        self.given.values().for_each(|item| workers.withdraw(item));
     }
 }
 
@@ -97,11 +99,12 @@ impl PartitionActor {
 
     /// Nobody waits for the activity any more. If no worker has had it yet, it is looked at anew.
     pub(super) fn take_back_from_workers(&mut self, id: ActivityId) {
+        let Some(workers) = &self.shared.workers else { return };
         let given = &mut self.attempts.elsewhere.given;
         if given.get(&id).is_some_and(|item| !item.was_handed_out())
             && let Some(item) = given.remove(&id)
         {
-            item.withdraw();
+            workers.withdraw(&item);
             if let Some(task) = self.machine.activity(id).cloned() {
                 self.attempts.elsewhere.waiting.push(task, 0);
             }

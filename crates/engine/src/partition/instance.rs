@@ -81,9 +81,7 @@ impl Actor for InstanceActor {
     type Context = Context<Self>;
 
     fn stopped(&mut self, _context: &mut Self::Context) {
-        if let Some(item) = self.asked.take() {
-            item.withdraw();
-        }
+        self.withdraw_turn();
     }
 }
 
@@ -144,8 +142,7 @@ impl Handler<GiveUp> for InstanceActor {
     type Result = ();
 
     fn handle(&mut self, _: GiveUp, _context: &mut Self::Context) {
-        if let Some(item) = self.asked.take() {
-            item.withdraw();
+        if self.withdraw_turn() {
             self.report(TurnOutcome::GivenUp);
         }
     }
@@ -340,6 +337,15 @@ impl InstanceActor {
         // Before anything can report the end.
         self.report(TurnOutcome::Outside(batch));
         workers.offer(item);
+    }
+
+    /// No answer to the turn that a worker takes is waited for any more. False if there is none.
+    fn withdraw_turn(&mut self) -> bool {
+        let asked = self.asked.take();
+        if let (Some(item), Some(workers)) = (&asked, &self.workers) {
+            workers.withdraw(item);
+        }
+        asked.is_some()
     }
 
     /// Polls the turn once, here. Most entities wait for nothing real, and their turns end at once like any.

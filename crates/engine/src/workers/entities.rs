@@ -24,11 +24,11 @@ pub struct EntityAnswer {
 }
 
 /// An item that is withdrawn when nobody waits for its result any more.
-struct Asked(Arc<Item>);
+struct Asked<'a>(Arc<Item>, &'a Workers);
 
-impl Drop for Asked {
+impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.0.withdraw();
+        self.1.withdraw(&self.0);
     }
 }
 
@@ -55,7 +55,7 @@ impl Workers {
                 operations: operations.clone(),
                 now,
             };
-            let asked = Asked(Item::entity(Arc::new(work), reply));
+            let asked = Asked(Item::entity(Arc::new(work), reply), self);
             self.offer_after(asked.0.clone(), failures);
             let Ok(answer) = answer.await else { return std::future::pending().await };
             if let Some(failure) = &answer.failure {

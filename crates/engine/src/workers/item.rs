@@ -206,8 +206,8 @@ impl Item {
         })
     }
 
-    /// Nobody waits for the result any more.
-    pub(crate) fn withdraw(&self) {
+    /// Nobody waits for the result any more. A stop that waits for it is told by [`super::Workers::withdraw`].
+    pub(super) fn withdraw(&self) {
         self.finish();
         *self.content.lock() = None;
     }

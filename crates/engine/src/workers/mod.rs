@@ -51,7 +51,7 @@ struct Shared {
     state: Mutex<State>,
     /// Something became due earlier than before.
     rescheduled: Notify,
-    /// An item was settled, or its worker is gone.
+    /// An item was settled or withdrawn, or its worker is gone.
     settled: Notify,
     closed: watch::Sender<bool>,
     /// Tells tokens of this hub's run from those of others.
@@ -165,8 +165,8 @@ impl Workers {
         activities.into_iter().for_each(|(reports, results)| reports.done(results));
         if count > 0 {
             self.shared.state.lock().delivered(count);
-            self.shared.settled.notify_waiters();
         }
+        self.shared.settled.notify_waiters();
         count
     }
 
@@ -226,6 +226,12 @@ impl Workers {
         let number = self.parse(token)?;
         let item = self.shared.state.lock().item(number)?;
         item.work(token.to_owned(), None)
+    }
+
+    /// Nobody waits for the result of an item any more.
+    pub(crate) fn withdraw(&self, item: &Item) {
+        item.withdraw();
+        self.shared.settled.notify_waiters();
     }
 
     pub(crate) fn offer(&self, item: Arc<Item>) {

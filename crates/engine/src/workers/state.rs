@@ -158,6 +158,13 @@ impl State {
         if self.workers.remove(&id).is_none() {
             return;
         }
+        self.handed_out.retain(|token, handed| {
+            let is_over = handed.worker == Some(id) && !handed.item.is_wanted();
+            if is_over {
+                self.leases.remove(&(handed.due, *token));
+            }
+            !is_over
+        });
         let mut left: Vec<_> = self
             .handed_out
             .iter_mut()
@@ -353,7 +360,13 @@ impl State {
             self.leases.remove(&(due, token));
             if let Some(handed) = self.handed_out.get(&token) {
                 let (item, worker) = (handed.item.clone(), handed.worker);
-                let Key { name, version, .. } = &item.key;
+                let Key { kind, name, version } = &item.key;
+                if !item.is_wanted() {
+                    // Its result got lost, or never comes. The worker has the place for something else.
+                    self.forget(token);
+                    worker.inspect(|id| self.free(*id, *kind));
+                    continue;
+                }
                 tracing::warn!(target: "steadfast::workers", instance = %item.instance, %name, %version, "a worker takes too long; its work is given to another one as well");
                 self.offer(item, worker);
             }
@@ -376,10 +389,11 @@ impl State {
         self.draining = true;
     }
 
-    /// Whether no worker has anything to do, and all results have been delivered.
+    /// Whether no worker does anything that somebody waits for, and all results have been delivered. What was withdrawn keeps
+    /// its worker's place, and nobody waiting.
     pub(super) fn is_idle(&self) -> bool {
-        let busy = self.handed_out.values().any(|handed| handed.worker.is_some());
-        !busy && self.decided.is_empty() && self.delivering == 0
+        let awaited = |handed: &HandedOut| handed.worker.is_some() && handed.item.is_wanted();
+        !self.handed_out.values().any(awaited) && self.decided.is_empty() && self.delivering == 0
     }
 
     pub(super) fn close(&mut self) {

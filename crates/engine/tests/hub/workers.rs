@@ -8,13 +8,13 @@ use std::time::Duration;
 use steadfast_core::dispatch::ActivityLimit;
 use steadfast_core::turn::{RemoteTurn, TurnAnswer};
 use steadfast_core::{
-    ActionKind, Completion, IdReuse, OnExisting, OrchestrationStatus, OrchestratorAction, Payload,
+    ActionKind, Completion, IdReuse, InstanceId, OnExisting, OrchestrationStatus, OrchestratorAction, Payload,
 };
 use steadfast_engine::{
     Client, Delivered, Hub, HubBuilder, HubOptions, NameFilter, PerKind, StartOptions, WorkFilters, WorkItem,
     WorkKind, WorkerConnection, WorkerProfile, Workers, WorkersOptions,
 };
-use steadfast_store::MemoryStore;
+use steadfast_store::{Fault, FaultPoint, MemoryStore, Operation, StoreError};
 use steadfast_testkit::VirtualClock;
 
 use crate::support::{end_of, fence, hub, hub_on, soon, stop, with_id};
@@ -313,5 +313,69 @@ async fn an_answer_that_is_too_large_fails_its_instance_and_says_so() {
     let failure = state.failure.unwrap();
     assert!(failure.message.contains("202 bytes"), "{failure}");
     assert!(one.try_next().is_none(), "nothing of the answer is done");
+    stop(hub).await;
+}
+
+/// A stop that waits for nothing is over at once; one that waits for a worker takes longer than any test.
+fn patient() -> HubOptions {
+    HubOptions { stop_timeout: Duration::from_secs(3600), ..HubOptions::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_turn_that_was_given_up() {
+    let (hub, client, workers) = started(hub(1).options(patient())).await;
+    start(&client, "ended", "e").await;
+    let mut one = worker(&workers, 1);
+    let (given_up, _) = turn(&mut one).await;
+    client.terminate("e", "enough", false).await.unwrap();
+    assert_eq!(end_of(&client, "e").await.status, OrchestrationStatus::Terminated);
+    let (next, stopped) = soon("the stop", async { tokio::join!(one.next(), hub.stop()) }).await;
+    assert!(next.is_none());
+    stopped.unwrap();
+    assert_eq!(workers.complete_turn(&given_up, completed()), Delivered::Stale);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_waits_for_a_turn_learns_that_it_is_given_up() {
+    let store = MemoryStore::new(1);
+    let (hub, client, workers) = started(hub_on(&store).options(patient())).await;
+    let mut one = worker(&workers, 2);
+    start(&client, "slow", "s").await;
+    let (slow, _) = turn(&mut one).await;
+    start(&client, "quick", "q").await;
+    let (quick, _) = turn(&mut one).await;
+    fence(&client, "q").await;
+    let mut stopping = Box::pin(hub.stop());
+    let waits = std::future::poll_fn(|task| Poll::Ready(stopping.as_mut().poll(task).is_pending()));
+    assert!(waits.await);
+    // The partition fails over what becomes of the one turn, and with that gives up the other.
+    let error = StoreError::Io { doing: "running a test", problem: "a scripted fault".to_owned() };
+    store.fail(Fault { operation: Operation::Append, nth: 1, point: FaultPoint::Before, error });
+    assert_eq!(workers.complete_turn(&quick, completed()), Delivered::Taken);
+    soon("the stop", stopping).await.unwrap();
+    assert_eq!(workers.complete_turn(&slow, completed()), Delivered::Stale);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_was_given_up_takes_a_place_until_its_lease_is_over() {
+    let clock = VirtualClock::default();
+    let (hub, client, workers) = started(hub(1).clock(Arc::new(clock.clone()))).await;
+    start(&client, "ended", "e").await;
+    let mut one = worker(&workers, 1);
+    let (given_up, _) = turn(&mut one).await;
+    client.terminate("e", "enough", false).await.unwrap();
+    start(&client, "next", "n").await;
+    fence(&client, "n").await;
+    assert!(one.try_next().is_none(), "the worker is still busy");
+    clock.advance(Duration::from_secs(5 * 60));
+    let (token, next) = turn(&mut one).await;
+    assert_eq!(next.instance.as_str(), "n");
+    assert_eq!(workers.complete_turn(&given_up, completed()), Delivered::Stale);
+    client.terminate("n", "enough", false).await.unwrap();
+    end_of(&client, "n").await;
+    let instance = InstanceId::parse("n").unwrap();
+    assert_eq!(workers.token_of_turn(&instance), Some(token));
+    drop(one);
+    assert_eq!(workers.token_of_turn(&instance), None, "nothing is left of it");
     stop(hub).await;
 }
