@@ -1,4 +1,11 @@
-//! The kernel alone: a turn, the replay of a long history, the record encoding, the commit of a partition.
+//! The kernel alone: a turn, the replay of a long history, the encoding of events, whole instances in a partition.
+
+#[path = "../tests/counts/kernel.rs"]
+#[expect(clippy::unwrap_used, reason = "written for tests")]
+mod counted;
+#[path = "../tests/counts/programs.rs"]
+#[expect(dead_code, reason = "the tests have more scenarios")]
+mod programs;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,10 +18,12 @@ use steadfast::{
 use steadfast_core::turn::{Session, Turn};
 use steadfast_core::{Origin, TaskMessage, codec};
 
+use counted::Kernel;
+
 const STEP: ActivityName<u32, u32> = ActivityName::new("step");
 
 /// Steps of the history that is replayed.
-const LONG: u32 = 1000;
+const LONG: u64 = 1000;
 
 fn registry() -> Arc<Registry> {
     let mut registry = Registry::default();
@@ -59,16 +68,6 @@ fn run(session: &mut Session, batch: Vec<TaskMessage>) -> Turn {
     session.turn(batch, Timestamp::from_micros(1))
 }
 
-/// The history of a chain that still waits for its last step.
-fn history(registry: &Arc<Registry>, steps: u32) -> Vec<HistoryEvent> {
-    let mut session = session(registry);
-    let mut history = run(&mut session, vec![start(steps)]).events;
-    for step in 0..steps - 1 {
-        history.extend(run(&mut session, vec![completed(step)]).events);
-    }
-    history
-}
-
 fn turns(criterion: &mut Criterion) {
     let registry = registry();
     let mut group = criterion.benchmark_group("turn");
@@ -94,26 +93,23 @@ fn turns(criterion: &mut Criterion) {
 }
 
 fn replay(criterion: &mut Criterion) {
-    let registry = registry();
-    let history = history(&registry, LONG);
+    let kernel = Kernel::new();
+    let history = kernel.history(LONG);
     let mut group = criterion.benchmark_group("replay");
     group.throughput(Throughput::Elements(history.len() as u64));
     group.bench_function("thousand_steps", |bencher| {
-        bencher.iter(|| {
-            let mut session = session(&registry);
-            session.replay(black_box(&history)).expect("the orchestration is registered");
-            session
-        });
+        bencher.iter(|| kernel.replay(black_box(&history)));
     });
     group.finish();
 }
 
 fn encoding(criterion: &mut Criterion) {
-    let history = history(&registry(), LONG);
+    let history = Kernel::new().history(LONG);
     let mut encoded = Vec::new();
     history.iter().for_each(|event| codec::encode(event, &mut encoded));
     let mut group = criterion.benchmark_group("codec");
-    group.throughput(Throughput::Bytes(encoded.len() as u64));
+    let (elements, bytes) = (history.len() as u64, encoded.len() as u64);
+    group.throughput(Throughput::ElementsAndBytes { elements, bytes });
     group.bench_function("encode_history", |bencher| {
         let mut buffer = Vec::with_capacity(encoded.len());
         bencher.iter(|| {
@@ -129,5 +125,18 @@ fn encoding(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, turns, replay, encoding);
+/// One instance from its start to its end, with all that a partition does for it; nothing is stored or sent.
+fn partition(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("partition");
+    group.throughput(Throughput::Elements(1));
+    for (name, steps) in [("ping", 1), ("hello", 3)] {
+        group.bench_function(name, |bencher| {
+            let mut kernel = Kernel::new();
+            bencher.iter(|| kernel.run("steps", steps));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, turns, replay, encoding, partition);
 criterion_main!(benches);

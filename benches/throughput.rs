@@ -8,8 +8,8 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use futures_util::future::{join_all, try_join_all};
 use steadfast::{
-    ActivityContext, ActivityName, Client, Error, Hub, OrchestrationContext, OrchestrationName, TaskHub,
-    activity, orchestration,
+    ActivityContext, ActivityName, Client, EntityCall, EntityContext, EntityId, Error, Hub,
+    OrchestrationContext, OrchestrationName, TaskHub, activity, entity, orchestration,
 };
 use tokio::runtime::Runtime;
 
@@ -17,6 +17,7 @@ const ECHO: ActivityName<u64, u64> = ActivityName::new("echo");
 const SEQUENCE: OrchestrationName<u64, u64> = OrchestrationName::new("sequence");
 const FANOUT: OrchestrationName<u64, u64> = OrchestrationName::new("fanout");
 const TIMER: OrchestrationName<(), ()> = OrchestrationName::new("timer");
+const PARENT: OrchestrationName<u64, u64> = OrchestrationName::new("parent");
 
 async fn start(folder: &std::path::Path) -> Hub {
     TaskHub::builder(folder)
@@ -36,6 +37,16 @@ async fn start(folder: &std::path::Path) -> Hub {
             ctx.timer(Duration::from_millis(1)).await;
             Ok::<_, Error>(())
         }))
+        .register(orchestration("parent", |ctx: OrchestrationContext, steps: u64| async move {
+            Ok::<_, Error>(ctx.call_orchestration(SEQUENCE, steps).await?)
+        }))
+        .register(entity::<i64>("counter").operation(
+            "add",
+            |sum: &mut i64, _: &EntityContext, amount: i64| {
+                *sum += amount;
+                Ok::<_, Error>(*sum)
+            },
+        ))
         .start()
         .await
         .expect("a new hub starts")
@@ -83,6 +94,23 @@ fn throughput(criterion: &mut Criterion) {
         bencher.iter(|| {
             runtime.block_on(join_all((0..500).map(|_| async {
                 client.start(TIMER, ()).await.expect("the hub runs").result().await.expect("it completes")
+            })))
+        });
+    });
+    group.bench_function("children_500_at_once", |bencher| {
+        bencher.iter(|| {
+            runtime.block_on(join_all((0..500).map(|_| async {
+                client.start(PARENT, 1).await.expect("the hub runs").result().await.expect("it completes")
+            })))
+        });
+    });
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("signals_1000_to_100_entities", |bencher| {
+        bencher.iter(|| {
+            runtime.block_on(join_all((0..1000).map(|number| {
+                let counter = EntityId::new("counter", (number % 100).to_string()).expect("a usable key");
+                let call = EntityCall::<i64>::new(&counter, "add", 1);
+                async { client.signal_entity(call).await.expect("the hub runs") }
             })))
         });
     });
