@@ -27,9 +27,10 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<LoadRequest>) {
                     reply.do_send(Loaded { instance, outcome });
                 }
                 LoadRequest::State { token, instance, reply } => {
-                    let stored = store.load_instance(&instance);
-                    let outcome =
-                        stored.and_then(|stored| stored.as_ref().map(bridge::instance_state).transpose());
+                    let outcome = super::call("reading an instance", || {
+                        let stored = store.load_instance(&instance)?;
+                        stored.as_ref().map(bridge::instance_state).transpose()
+                    });
                     reply.do_send(StateRead { token, instance, outcome });
                 }
             }

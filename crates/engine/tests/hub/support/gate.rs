@@ -41,12 +41,14 @@ impl Gate {
         self.state.1.notify_all();
     }
 
-    /// Blocks the thread while the gate is closed.
+    /// Blocks the thread while the gate is closed. A test that has failed opens it no more, and then its hub could not end: so
+    /// nobody stands here for longer than any test waits.
     pub(crate) fn pass(&self) {
         let mut state = self.state.0.lock();
         if state.closed {
             self.waiting.send_modify(|waiting| *waiting += 1);
-            self.state.1.wait_while(&mut state, |state| state.closed && state.passes == 0);
+            let is_held = |state: &mut State| state.closed && state.passes == 0;
+            self.state.1.wait_while_for(&mut state, is_held, 2 * super::PATIENCE);
             state.passes = state.passes.saturating_sub(1);
             self.waiting.send_modify(|waiting| *waiting -= 1);
         }
