@@ -25,6 +25,7 @@ pub(crate) struct HubSettings {
     /// How many partitions a new hub gets.
     pub(crate) partitions: u16,
     pub(crate) options: HubOptions,
+    pub(crate) workers: WorkersOptions,
 }
 
 struct OpenHub {
@@ -107,7 +108,7 @@ impl Shared {
             let options = SledOptions { partitions: asked, ..SledOptions::default() };
             Ok(Arc::new(SledStore::open(&path, options)?) as Arc<dyn Store>)
         });
-        let builder = builder.options(self.settings.options.clone()).workers(WorkersOptions::default());
+        let builder = builder.options(self.settings.options.clone()).workers(self.settings.workers.clone());
         let started = builder.start().await;
         let started = started.map_err(|error| failed(hub, doing, error))?;
         tracing::info!(target: logs::TARGET, %hub, partitions = started.partitions(), new, "task hub open");

@@ -145,6 +145,7 @@ fn hub_settings(config: &Config) -> HubSettings {
             stop_timeout: config.serve.drain_timeout,
             ..HubOptions::default()
         },
+        workers: config.workers.clone(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use steadfast_engine::WorkersOptions;
 use steadfast_grpc::{HubName, InvalidHubName, Limits, ServeOptions, TlsFiles};
 use tracing_subscriber::filter::Targets;
 
@@ -20,6 +21,8 @@ pub(crate) enum ConfigError {
     DefaultHub(InvalidHubName),
     #[error("{name} is 0, and then nothing could ever be done; it is at least 1")]
     Zero { name: &'static str },
+    #[error("{name} is less than {least}, which it bounds")]
+    Less { name: &'static str, least: &'static str },
     #[error("{name} is missing: {because}")]
     Missing { name: &'static str, because: &'static str },
     #[error(
@@ -44,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) serve: ServeOptions,
+    pub(crate) workers: WorkersOptions,
     pub(crate) log: Targets,
     pub(crate) log_format: LogFormat,
 }
@@ -56,6 +60,7 @@ impl Settings {
     pub(crate) fn defaults() -> Self {
         let serve = ServeOptions::default();
         let limits = serve.limits;
+        let workers = WorkersOptions::default();
         let seconds = |count| Some(Time(Duration::from_secs(count)));
         Self {
             data_dir: Some(Path::new(DATA_DIR).to_owned()),
@@ -79,6 +84,14 @@ impl Settings {
             greeting_timeout: Some(Time(serve.greeting_timeout)),
             keepalive_interval: Some(Time(serve.keepalive_interval)),
             drain_timeout: seconds(10),
+            worker_extension: Some(serve.worker_extension),
+            worker_default_places: Some(workers.default_places),
+            worker_orchestration_lease: Some(Time(workers.orchestration_lease)),
+            worker_entity_lease: Some(Time(workers.entity_lease)),
+            worker_activity_lease: Some(Time(workers.activity_lease)),
+            worker_disconnect_grace: Some(Time(workers.disconnect_grace)),
+            worker_abandon_delay: Some(Time(workers.abandon_delay)),
+            worker_abandon_delay_max: Some(Time(workers.abandon_delay_max)),
             log: Some("warn,steadfast::server=info".to_owned()),
             log_format: Some(LogFormat::Text),
         }
@@ -109,6 +122,14 @@ impl Settings {
             greeting_timeout,
             keepalive_interval,
             drain_timeout,
+            worker_extension,
+            worker_default_places,
+            worker_orchestration_lease,
+            worker_entity_lease,
+            worker_activity_lease,
+            worker_disconnect_grace,
+            worker_abandon_delay,
+            worker_abandon_delay_max,
             log,
             log_format,
         } = self.or(Self::defaults());
@@ -128,13 +149,19 @@ impl Settings {
             message_bytes: at_least_one("message-size-max", message_size_max.map(|size| size.0))?,
         };
         let time = |time: Option<Time>, otherwise| time.map_or(otherwise, |time| time.0);
-        let keepalive_interval = time(keepalive_interval, default.keepalive_interval);
-        if keepalive_interval.is_zero() {
-            return Err(ConfigError::Zero { name: "keepalive-interval" });
-        }
-        let greeting_timeout = time(greeting_timeout, default.greeting_timeout);
-        if greeting_timeout.is_zero() {
-            return Err(ConfigError::Zero { name: "greeting-timeout" });
+        let some_time = |name, time: Option<Time>| at_least_one(name, time.map(|time| time.0));
+        let workers = WorkersOptions {
+            default_places: at_least_one("worker-default-places", worker_default_places)?,
+            orchestration_lease: some_time("worker-orchestration-lease", worker_orchestration_lease)?,
+            entity_lease: some_time("worker-entity-lease", worker_entity_lease)?,
+            activity_lease: some_time("worker-activity-lease", worker_activity_lease)?,
+            disconnect_grace: time(worker_disconnect_grace, WorkersOptions::default().disconnect_grace),
+            abandon_delay: some_time("worker-abandon-delay", worker_abandon_delay)?,
+            abandon_delay_max: some_time("worker-abandon-delay-max", worker_abandon_delay_max)?,
+        };
+        if workers.abandon_delay_max < workers.abandon_delay {
+            let (name, least) = ("worker-abandon-delay-max", "worker-abandon-delay");
+            return Err(ConfigError::Less { name, least });
         }
         Ok(Config {
             data_dir: data_dir.unwrap_or_default(),
@@ -149,12 +176,13 @@ impl Settings {
             token_file,
             serve: ServeOptions {
                 limits,
-                greeting_timeout,
-                keepalive_interval,
+                greeting_timeout: some_time("greeting-timeout", greeting_timeout)?,
+                keepalive_interval: some_time("keepalive-interval", keepalive_interval)?,
                 drain_timeout: time(drain_timeout, default.drain_timeout),
                 reflection: reflection.unwrap_or(default.reflection),
-                worker_extension: default.worker_extension,
+                worker_extension: worker_extension.unwrap_or(default.worker_extension),
             },
+            workers,
             log: filter,
             log_format: log_format.unwrap_or(LogFormat::Text),
         })

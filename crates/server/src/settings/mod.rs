@@ -136,6 +136,37 @@ settings! {
     /// m or h [default: 10s]
     #[arg(env = "STEADFAST_DRAIN_TIMEOUT", value_name = "TIME", help_heading = "Limits")]
     drain_timeout: Time,
+    /// Let Rust workers speak the extension of the protocol that is made for them; without it they speak the standard
+    /// protocol, as SDKs do [default: true]
+    #[arg(
+        env = "STEADFAST_WORKER_EXTENSION", value_name = "BOOL", help_heading = "Workers",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    worker_extension: bool,
+    /// How many items of each kind a worker gets at once that does not say how many it takes [default: 100]
+    #[arg(env = "STEADFAST_WORKER_DEFAULT_PLACES", value_name = "COUNT", help_heading = "Workers")]
+    worker_default_places: usize,
+    /// How long a worker may take for a turn of an orchestration before another one gets it as well: ms, s, m or h
+    /// [default: 5m]
+    #[arg(env = "STEADFAST_WORKER_ORCHESTRATION_LEASE", value_name = "TIME", help_heading = "Workers")]
+    worker_orchestration_lease: Time,
+    /// How long a worker may take for a batch of an entity's operations: ms, s, m or h [default: 30m]
+    #[arg(env = "STEADFAST_WORKER_ENTITY_LEASE", value_name = "TIME", help_heading = "Workers")]
+    worker_entity_lease: Time,
+    /// How long a worker may take for an activity before it is run a second time: ms, s, m or h [default: 12h]
+    #[arg(env = "STEADFAST_WORKER_ACTIVITY_LEASE", value_name = "TIME", help_heading = "Workers")]
+    worker_activity_lease: Time,
+    /// How long the activities and entities of a worker that is gone wait for it, before others get them: ms, s, m or h
+    /// [default: 2s]
+    #[arg(env = "STEADFAST_WORKER_DISCONNECT_GRACE", value_name = "TIME", help_heading = "Workers")]
+    worker_disconnect_grace: Time,
+    /// How long an item that a worker gave back waits before the same worker gets it again; it doubles each time: ms, s, m
+    /// or h [default: 1s]
+    #[arg(env = "STEADFAST_WORKER_ABANDON_DELAY", value_name = "TIME", help_heading = "Workers")]
+    worker_abandon_delay: Time,
+    /// The longest such wait: ms, s, m or h [default: 1m]
+    #[arg(env = "STEADFAST_WORKER_ABANDON_DELAY_MAX", value_name = "TIME", help_heading = "Workers")]
+    worker_abandon_delay_max: Time,
     /// What is logged, to stderr: off, error, warn, info, debug or trace, also by target: `steadfast=info` logs
     /// every step of every instance [default: warn,steadfast::server=info]
     #[arg(env = "STEADFAST_LOG", value_name = "FILTER", help_heading = "Log")]

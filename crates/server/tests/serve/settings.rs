@@ -47,7 +47,10 @@ fn all_settings_can_stand_in_all_three_places_and_what_is_printed_is_a_file_agai
          listen = ['127.0.0.1:1', '[::1]:2']\nallow-unauthenticated = true\nreflection = false\n\
          connections-max = 7\ncalls-per-connection-max = 8\ncalls-max = 9\nworker-streams-max = 10\n\
          message-size-max = '2MiB'\npayload-size-max = '1KiB'\ngreeting-timeout = '250ms'\n\
-         keepalive-interval = '2m'\ndrain-timeout = '0s'\nlog = 'debug'\nlog-format = 'json'\n",
+         keepalive-interval = '2m'\ndrain-timeout = '0s'\nworker-extension = false\n\
+         worker-default-places = 11\nworker-orchestration-lease = '3s'\nworker-entity-lease = '4s'\n\
+         worker-activity-lease = '5s'\nworker-disconnect-grace = '0s'\nworker-abandon-delay = '6ms'\n\
+         worker-abandon-delay-max = '6ms'\nlog = 'debug'\nlog-format = 'json'\n",
     );
     let by_file = printed(&check(file.path(), &[]).output().unwrap());
     assert!(by_file.lines().all(|line| line.ends_with("# file")), "{by_file}");
@@ -80,6 +83,9 @@ fn settings_that_cannot_be_meant_are_refused_with_what_to_change() {
         ("default-hub = '../x'", &["default-hub", "letter or a digit"]),
         ("hubs-max = 0", &["hubs-max is 0", "at least 1"]),
         ("keepalive-interval = '0s'", &["keepalive-interval is 0"]),
+        ("worker-default-places = 0", &["worker-default-places is 0", "at least 1"]),
+        ("worker-activity-lease = '0s'", &["worker-activity-lease is 0"]),
+        ("worker-abandon-delay = '2m'", &["worker-abandon-delay-max is less than worker-abandon-delay"]),
         ("tls-cert = 'a.pem'", &["tls-key is missing"]),
         ("tls-key = 'a.pem'", &["tls-cert is missing"]),
         ("tls-client-ca = 'a.pem'", &["tls-cert is missing", "tls-client-ca"]),

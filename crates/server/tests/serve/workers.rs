@@ -1,6 +1,7 @@
 //! Workers that are connected to a server: how many there may be, and what becomes of their work when it stops.
 
 use steadfast_grpc::wire;
+use steadfast_grpc::wire::extension::worker_link_client::WorkerLinkClient;
 use steadfast_grpc::wire::orchestrator_action::OrchestratorActionType;
 use steadfast_grpc::wire::work_item::Request;
 use tempfile::TempDir;
@@ -131,6 +132,43 @@ async fn work_that_is_not_done_in_time_is_given_out_again_after_the_next_start()
     assert_refused(next(&mut items).await.map(|_| ()), Code::Unavailable, &[]);
     soon(client.complete_activity_task(response)).await.unwrap_err();
     assert!(goes_on(folder).await, "it is done again");
+}
+
+#[tokio::test]
+async fn places_and_leases_are_those_of_the_settings() {
+    let lease = ["--worker-default-places", "1", "--worker-orchestration-lease", "50ms"];
+    let server = Server::start(&lease);
+    let mut client = server.client().await;
+    let mut first = connect(&mut client).await.unwrap();
+    for id in ["one", "two"] {
+        start(&mut client, id).await.unwrap();
+    }
+    let (stuck, _) = next(&mut first).await.unwrap();
+    let mut second = connect(&mut client).await.unwrap();
+    // It has one place, for the one that waited; the other comes to it, once that is done, after its lease is over.
+    let (token, _) = next(&mut second).await.unwrap();
+    answer(&mut client, token, 1, complete("1")).await;
+    let (token, _) = next(&mut second).await.unwrap();
+    answer(&mut client, token, 1, complete("2")).await;
+    answer(&mut client, stuck, 1, complete("3")).await;
+    for id in ["one", "two"] {
+        let state = soon(client.wait_for_instance_completion(get(id))).await.unwrap().into_inner();
+        assert_ne!(state.orchestration_state.unwrap().output.as_deref(), Some("3"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_extension_of_the_protocol_can_be_switched_off() {
+    // A worker that says nothing of itself is told so where the extension is spoken.
+    for (switch, expected) in
+        [("=false", Code::Unimplemented), ("=true", Code::InvalidArgument), ("", Code::InvalidArgument)]
+    {
+        let server = Server::start(&[&format!("--worker-extension{switch}")]);
+        let mut link = WorkerLinkClient::new(server.channel().await);
+        assert_refused(soon(link.work(futures_util::stream::empty())).await, expected, &[]);
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
