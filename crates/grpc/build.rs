@@ -9,8 +9,9 @@ use prost::Message;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=extension");
-    let extension = protox::compile(["extension/worker.proto"], ["extension"])?;
-    tonic_prost_build::configure().compile_fds(extension)?;
+    let extension = protox::compile(["extension/worker.proto", "extension/calls.proto"], ["extension"])?;
+    // Contents are decoded from where they were received.
+    tonic_prost_build::configure().bytes(".steadfast.calls").compile_fds(extension)?;
     let mut files = Vec::new();
     for entry in fs::read_dir("proto")? {
         files.push(entry?.path());

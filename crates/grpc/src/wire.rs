@@ -8,7 +8,8 @@ include!(concat!(env!("OUT_DIR"), "/_.rs"));
 /// All messages and the service as an encoded `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The extension for workers that are Rust programs, which SDKs do not know.
+/// The extension for Rust programs, which SDKs do not know.
 pub mod extension {
     include!(concat!(env!("OUT_DIR"), "/steadfast.worker.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/steadfast.calls.v1.rs"));
 }

@@ -10,7 +10,8 @@ use steadfast_grpc::MESSAGE_BYTES_MAX;
 use steadfast_grpc::wire::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
 use tonic::{Code, ConnectError, Response, Status};
 
-use crate::address::{Link, LinkChannel};
+use crate::address::Link;
+use crate::batched::Calls;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
@@ -27,7 +28,7 @@ pub(crate) fn pauses() -> ExponentialBackoff {
         .build()
 }
 
-pub(crate) type Stub = TaskHubSidecarServiceClient<LinkChannel>;
+pub(crate) type Stub = TaskHubSidecarServiceClient<Calls>;
 
 /// Whether a call may be made again that may have taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl From<Failed> for ClientError {
 
 impl Link {
     pub(crate) fn stub(&self) -> Stub {
-        TaskHubSidecarServiceClient::new(self.channel.clone())
+        TaskHubSidecarServiceClient::new(self.calls.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }

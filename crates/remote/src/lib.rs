@@ -30,6 +30,7 @@
 //! This crate must not know which store a hub has, or how one is configured.
 
 mod address;
+mod batched;
 mod calls;
 mod client;
 mod error;

@@ -1,10 +1,13 @@
-//! Steadfast's own protocol for workers that are Rust programs: the same work as over the standard protocol, in batches, with
-//! the core's types whole, and for workers that keep sessions only what is new of a history.
+//! Steadfast's own protocol for Rust programs. Workers get the same work as over the standard protocol, in batches, with the core's
+//! types whole, and if they keep sessions only what is new of a history. Clients make the same calls, many in a message.
 
+mod calls;
 mod message;
 mod service;
 mod sound;
 
+pub(crate) use calls::refusal;
+pub use calls::{BATCHED_MESSAGE_BYTES_MAX, BATCHED_METHODS};
 pub use message::{
     FORMAT, Item, Past, Profile, Report, decode_items, decode_profile, decode_reports, encode_item,
     encode_profile, encode_report,

@@ -15,12 +15,14 @@ use tonic::server::NamedService;
 use super::TARGET;
 use super::access::{Access, Role};
 use super::admin;
+use super::calls::Link;
 use super::deadline::{deadline_of, within};
 use super::held::{Ending, Held};
 use super::hubs::{HubName, Hubs};
 use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, WORK, method_of};
 use super::options::Limits;
-use crate::wire::extension::worker_link_server::{SERVICE_NAME as EXTENSION_NAME, WorkerLinkServer};
+use crate::wire::extension::call_link_server::{CallLinkServer, SERVICE_NAME as CALL_LINK};
+use crate::wire::extension::worker_link_server::{SERVICE_NAME as WORKER_LINK, WorkerLinkServer};
 use crate::wire::task_hub_sidecar_service_server::{SERVICE_NAME, TaskHubSidecarServiceServer};
 
 /// The metadata that names the hub.
@@ -59,25 +61,39 @@ impl NamedService for Gate {
 
 /// The way through the gate for workers that speak the extension.
 #[derive(Clone)]
-pub(super) struct ExtensionGate(pub(super) Gate);
+pub(super) struct WorkerLinkGate(pub(super) Gate);
 
-impl NamedService for ExtensionGate {
-    const NAME: &'static str = EXTENSION_NAME;
+impl NamedService for WorkerLinkGate {
+    const NAME: &'static str = WORKER_LINK;
 }
 
-impl Service<Request<Body>> for ExtensionGate {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+/// The way through the gate for clients that make many calls over one stream.
+#[derive(Clone)]
+pub(super) struct CallLinkGate(pub(super) Gate);
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        self.0.call(request)
-    }
+impl NamedService for CallLinkGate {
+    const NAME: &'static str = CALL_LINK;
 }
+
+macro_rules! as_gate {
+    ($($way:ty),*) => {$(
+        impl Service<Request<Body>> for $way {
+            type Response = Response<Body>;
+            type Error = Infallible;
+            type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, request: Request<Body>) -> Self::Future {
+                self.0.call(request)
+            }
+        }
+    )*};
+}
+
+as_gate!(WorkerLinkGate, CallLinkGate);
 
 impl Service<Request<Body>> for Gate {
     type Response = Response<Body>;
@@ -103,36 +119,77 @@ impl Shared {
         let Some(method) = method_of(path) else {
             return Err(Status::unimplemented(format!("there is no method '{path}'")));
         };
+        let hub = self.hub_of(request.headers())?;
+        let token = bearer(request.headers());
+        let place = self.admit(method, &hub, token)?;
+        let token = token.filter(|_| method.length != Length::Short).map(str::to_owned);
+        let mut places = vec![place];
+        match method.length {
+            Length::Short | Length::Wait => {
+                let answer = self.answer(method, &hub, request);
+                return self.until_ended(method, &hub, token.as_deref(), answer).await;
+            }
+            Length::WorkItems => {
+                places.push(place_of(&self.worker_streams, "worker streams", self.limits.worker_streams)?);
+            }
+            Length::Calls => {}
+        }
+        let response = match method.length {
+            Length::Calls => self.clone().calls(hub.clone(), token.clone(), request).await,
+            _ => self.answer(method, &hub, request).await?,
+        };
+        let ending = self.ending(Phase::Closed, token, hub, method.any_of);
+        Ok(response.map(|body| Body::new(Held::new(body, ending, places))))
+    }
+
+    /// Lets a call in that the server is open for, the caller may make, and there is room for. It keeps the place it gets.
+    pub(super) fn admit(
+        &self,
+        method: Method,
+        hub: &HubName,
+        token: Option<&str>,
+    ) -> Result<OwnedSemaphorePermit, Status> {
         let phase = *self.phase.borrow();
         if phase == Phase::Closed || phase == Phase::Draining && !method.brings_results() {
             return Err(shutting_down());
         }
-        let hub = self.hub_of(request.headers())?;
-        let token = bearer(request.headers());
-        self.access.check(token, &hub, method.any_of).inspect_err(|denied| {
+        self.access.check(token, hub, method.any_of).inspect_err(|denied| {
             tracing::debug!(target: TARGET, method = method.name, %hub, %denied, "a call is denied");
         })?;
-        let token = token.filter(|_| method.length != Length::Short).map(str::to_owned);
-        let call = self.place()?;
-        match method.length {
-            Length::Short => {
-                let _under_way = self.under_way.subscribe();
-                self.answer(method, &hub, request).await
-            }
-            Length::Wait => {
-                let _under_way = self.under_way.subscribe();
-                let ending = self.ending(Phase::Draining, token, hub.clone(), method.any_of);
-                match future::select(Box::pin(self.answer(method, &hub, request)), ending).await {
-                    Either::Left((answer, _)) => answer,
-                    Either::Right((status, _)) => Err(status),
-                }
-            }
-            Length::WorkItems => {
-                let worker = place(&self.worker_streams, "worker streams", self.limits.worker_streams)?;
-                let response = self.answer(method, &hub, request).await?;
-                let ending = self.ending(Phase::Closed, token, hub, method.any_of);
-                Ok(response.map(|body| Body::new(Held::new(body, ending, vec![call, worker]))))
-            }
+        self.place()
+    }
+
+    /// The answer to a call that is not a stream, or the status with which it has to end before.
+    pub(super) async fn until_ended<T>(
+        &self,
+        method: Method,
+        hub: &HubName,
+        token: Option<&str>,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let _under_way = self.under_way.subscribe();
+        if method.length != Length::Wait {
+            return answer.await;
+        }
+        let ending = self.ending(Phase::Draining, token.map(str::to_owned), hub.clone(), method.any_of);
+        match future::select(std::pin::pin!(answer), ending).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right((status, _)) => Err(status),
+        }
+    }
+
+    async fn calls(
+        self: Arc<Self>,
+        hub: HubName,
+        token: Option<String>,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        let mut service = CallLinkServer::new(Arc::new(Link { shared: self.clone(), hub, token }))
+            .max_decoding_message_size(self.limits.message_bytes)
+            .max_encoding_message_size(usize::MAX);
+        match service.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 
@@ -197,7 +254,7 @@ impl Shared {
 
     /// A place among the calls under way.
     pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
-        place(&self.calls, "calls", self.limits.calls)
+        place_of(&self.calls, "calls", self.limits.calls)
     }
 
     /// Ends when the server is so far, or the caller's token no longer allows the call.
@@ -229,7 +286,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn place(of: &Arc<Semaphore>, what: &str, max: usize) -> Result<OwnedSemaphorePermit, Status> {
+fn place_of(of: &Arc<Semaphore>, what: &str, max: usize) -> Result<OwnedSemaphorePermit, Status> {
     of.clone().try_acquire_owned().map_err(|_| {
         Status::resource_exhausted(format!("{max} {what} are under way, and the server allows no more"))
     })

@@ -1,7 +1,9 @@
 //! The service's methods, as far as they differ before their message is read.
 
 use super::access::Role::{self, Admin, Read, Worker, Write};
-use crate::wire::extension::worker_link_server::SERVICE_NAME as EXTENSION_NAME;
+use crate::extension::BATCHED_METHODS;
+use crate::wire::extension::call_link_server::SERVICE_NAME as CALL_LINK;
+use crate::wire::extension::worker_link_server::SERVICE_NAME as WORKER_LINK;
 
 /// How long a method may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub(super) enum Length {
     Wait,
     /// It waits in a stream, for work items.
     WorkItems,
+    /// It is a stream of calls, each with a length of its own.
+    Calls,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,19 +71,28 @@ const METHODS: &[Method] = &[
 ];
 
 pub(super) const CREATE_TASK_HUB: &str = "CreateTaskHub";
-/// The one method of the extension.
+/// The two methods of the extension.
 pub(super) const WORK: &str = "Work";
-const EXTENSION: Method = method(WORK, &[Worker], Length::WorkItems);
+pub(super) const CALLS: &str = "Calls";
 
 pub(super) const DELETE_TASK_HUB: &str = "DeleteTaskHub";
 
 /// The method of a path such as `/TaskHubSidecarService/Hello`.
 pub(super) fn method_of(path: &str) -> Option<Method> {
     let (service, name) = path.rsplit_once('/')?;
-    if service.strip_prefix('/') == Some(EXTENSION_NAME) {
-        return Some(EXTENSION).filter(|method| method.name == name);
+    match (service.strip_prefix('/')?, name) {
+        (WORKER_LINK, WORK) => Some(method(WORK, &[Worker], Length::WorkItems)),
+        // What may be called is asked of each call.
+        (CALL_LINK, CALLS) => Some(method(CALLS, &[], Length::Calls)),
+        (WORKER_LINK | CALL_LINK, _) => None,
+        _ => METHODS.iter().find(|method| method.name == name).copied(),
     }
-    METHODS.iter().find(|method| method.name == name).copied()
+}
+
+/// A method that may be called many in a message.
+pub(super) fn method_of_clients(name: &str) -> Option<Method> {
+    let is_it = |method: &&Method| method.name == name && BATCHED_METHODS.contains(&name);
+    METHODS.iter().find(is_it).copied()
 }
 
 #[cfg(test)]
@@ -99,5 +112,13 @@ mod tests {
         described.sort_unstable();
         known.sort_unstable();
         assert_eq!(known, described);
+    }
+
+    #[test]
+    fn methods_that_come_among_others_are_those_of_clients() {
+        for method in METHODS {
+            let of_client = method.any_of == [Read] || method.any_of == [Write];
+            assert_eq!(method_of_clients(method.name).is_some(), of_client, "{}", method.name);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod calls;
 mod connection;
 mod deadline;
 mod gate;
@@ -33,7 +34,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::task_hub_sidecar_service_server::SERVICE_NAME;
 use connection::Acceptor;
-use gate::{ExtensionGate, Gate, Phase, Shared};
+use gate::{CallLinkGate, Gate, Phase, Shared, WorkerLinkGate};
 use open::Open;
 
 /// The target of what a server reports.
@@ -102,7 +103,8 @@ pub async fn serve(
         .add_service(Gate(shared.clone()))
         .add_service(Open::new(health_service, shared.clone()));
     if options.worker_extension {
-        router = router.add_service(ExtensionGate(Gate(shared.clone())));
+        let gate = Gate(shared.clone());
+        router = router.add_service(WorkerLinkGate(gate.clone())).add_service(CallLinkGate(gate));
     }
     if options.reflection {
         let reflection = tonic_reflection::server::Builder::configure()

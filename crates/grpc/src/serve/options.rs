@@ -45,8 +45,8 @@ pub struct ServeOptions {
     pub drain_timeout: Duration,
     /// Whether the server describes its methods to whoever asks (gRPC reflection).
     pub reflection: bool,
-    /// Whether workers that are Rust programs may speak the extension that is made for them; without it they speak the standard
-    /// protocol.
+    /// Whether workers and clients that are Rust programs may speak the extension that is made for them; without it they speak the
+    /// standard protocol.
     pub worker_extension: bool,
 }
 

@@ -52,6 +52,7 @@ impl Client {
         let hello =
             client.link.call(Repeat::Always, (), |mut stub, ()| async move { stub.hello(()).await }).await;
         hello.map_err(ClientError::from)?;
+        client.link.calls.open().await;
         Ok(client)
     }
 

@@ -8,7 +8,9 @@ use steadfast_engine::{ClientError, RestartOptions, StartOptions};
 use steadfast_remote::{Client, ConnectError, Server, Worker};
 
 use crate::orchestrations::{greet, hello};
-use crate::support::{Over, Served, soon};
+use crate::support::{Over, Served, over_each_protocol, soon};
+
+over_each_protocol!(errors_are_those_of_an_embedded_client, instances_are_begun_again_and_purged);
 
 const HELLO: OrchestrationName<(), Vec<String>> = OrchestrationName::new("hello");
 
@@ -16,10 +18,9 @@ fn named(id: &str) -> StartOptions {
     StartOptions { instance_id: Some(id.to_owned()), ..StartOptions::default() }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn errors_are_those_of_an_embedded_client() {
+async fn errors_are_those_of_an_embedded_client(over: Over) {
     let mut served = Served::start().await;
-    let client = served.client().await;
+    let client = served.client(over).await;
     let none =
         |error: &ClientError| matches!(error, ClientError::InstanceNotFound { id } if id.as_str() == "none");
     let error = client.state("none").await.unwrap_err();
@@ -58,11 +59,10 @@ async fn errors_are_those_of_an_embedded_client() {
     served.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_are_begun_again_and_purged() {
+async fn instances_are_begun_again_and_purged(over: Over) {
     let mut served = Served::start().await;
-    let client = served.client().await;
-    let worker = served.worker(Over::Standard).register(hello()).register(greet()).start().await.unwrap();
+    let client = served.client(over).await;
+    let worker = served.worker(over).register(hello()).register(greet()).start().await.unwrap();
     let run = client.start_with(HELLO, (), named("one")).await.unwrap();
     soon(run.result()).await.unwrap();
     let again = client.restart("one", RestartOptions::default()).await.unwrap();

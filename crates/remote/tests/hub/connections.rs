@@ -27,7 +27,7 @@ async fn a_server_that_comes_back_finds_its_worker_and_its_waiting_clients(over:
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, ()).await.unwrap();
     soon(run.wait_for_start()).await.unwrap();
     client.raise_event(run.id().as_str(), "go", &1).await.unwrap();
@@ -66,7 +66,7 @@ async fn a_worker_that_stops_finishes_what_it_has_begun_and_another_one_goes_on(
         })
     };
     let first = served.worker(over).register(code()).register(slow()).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(code().handle(), ()).await.unwrap();
     soon(begun.notified()).await;
     let stopping = tokio::spawn(first.stop());
@@ -98,7 +98,7 @@ async fn a_worker_that_vanishes_is_replaced(over: Over) {
         }
     });
     let first = served.worker(over).register(code()).register(stuck).start().await.unwrap();
-    let run = served.client().await.start(code().handle(), ()).await.unwrap();
+    let run = served.client(over).await.start(code().handle(), ()).await.unwrap();
     soon(begun.notified()).await;
     drop(first);
     let quick = activity("stuck", |_: ActivityContext, ()| async move { Ok::<_, Error>(5) });
@@ -112,7 +112,7 @@ async fn two_workers_share_the_work(over: Over) {
     let mut served = Served::start().await;
     let first = served.worker(over).register(hello()).register(greet()).start().await.unwrap();
     let second = served.worker(over).register(hello()).register(greet()).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let mut runs = Vec::new();
     for _ in 0..50 {
         runs.push(client.start(OrchestrationName::<(), Vec<String>>::new("hello"), ()).await.unwrap());

@@ -63,7 +63,7 @@ async fn signals_calls_and_failures_of_an_entity(over: Over) {
     let account = account().blocking();
     let worker = served.worker(over).register(code).register(account).entity_middleware(Guard);
     let worker = worker.start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     client.signal_entity(add("a", 100)).await.unwrap();
     client.signal_entity(add("a", 7)).await.unwrap();
     let run = client.start(handle, ()).await.unwrap();
@@ -104,7 +104,7 @@ async fn transfers_between_locked_entities_lose_nothing(over: Over) {
     let total_handle = total.handle();
     let worker =
         served.worker(over).register(code).register(total).register(account()).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     for key in ["a", "b", "c"] {
         client.signal_entity(add(key, 10)).await.unwrap();
     }

@@ -24,7 +24,7 @@ async fn a_worker_speaks_the_standard_protocol_where_there_is_no_extension() {
     let code = hello();
     let handle = code.handle();
     let worker = served.worker(Over::Extended).register(code).register(greet()).start().await.unwrap();
-    let run = served.client().await.start(handle, ()).await.unwrap();
+    let run = served.client(Over::Extended).await.start(handle, ()).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap().len(), 3);
     worker.stop().await;
     served.stop().await;
@@ -48,7 +48,7 @@ async fn a_session_stays_with_its_worker_and_is_made_anew_where_it_was_not_kept(
         });
         let handle = code.handle();
         let worker = served.worker(Over::Extended).sessions(kept).register(code).start().await.unwrap();
-        let client = served.client().await;
+        let client = served.client(Over::Extended).await;
         let run = client.start(handle, ()).await.unwrap();
         soon(run.wait_for_start()).await.unwrap();
         let id = run.id().as_str().to_owned();
@@ -94,7 +94,7 @@ async fn a_kept_session_catches_up_with_turns_that_needed_no_code() {
     });
     let handle = code.handle();
     let worker = served.worker(Over::Extended).register(code).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(Over::Extended).await;
     let run = client.start(handle, ()).await.unwrap();
     let id = run.id().as_str().to_owned();
     soon(run.wait_for_start()).await.unwrap();
@@ -148,7 +148,7 @@ async fn heartbeats_reach_the_hub_and_the_next_attempt_and_time_limits_cancel() 
     });
     let handle = code.handle();
     let worker = served.worker(Over::Extended).register(code).register(steps).start().await.unwrap();
-    let run = served.client().await.start(handle, ()).await.unwrap();
+    let run = served.client(Over::Extended).await.start(handle, ()).await.unwrap();
     let reached = soon(run.result()).await.unwrap();
     assert!((41..=42).contains(&reached), "{reached}");
     assert_eq!(soon(reasons.recv()).await, Some(CancelReason::HeartbeatTimedOut));
@@ -176,7 +176,7 @@ async fn an_activity_learns_that_nobody_waits_for_it() {
     });
     let handle = code.handle();
     let worker = served.worker(Over::Extended).register(code).register(endless).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(Over::Extended).await;
     let run = client.start(handle, ()).await.unwrap();
     soon(begun.notified()).await;
     client.terminate(run.id().as_str(), "enough", false).await.unwrap();
@@ -242,7 +242,7 @@ async fn code_that_disagrees_with_a_history_fails_also_here() {
         })
     };
     let first = served.worker(Over::Extended).register(waits(false)).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(Over::Extended).await;
     let run = client.start(waits(false).handle(), ()).await.unwrap();
     soon(run.wait_for_start()).await.unwrap();
     first.stop().await;

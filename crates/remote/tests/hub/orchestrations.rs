@@ -60,7 +60,7 @@ async fn a_sequence_of_activities(over: Over) {
     let code = hello();
     let handle = code.handle();
     let worker = served.worker(over).register(code).register(greet()).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, ()).await.unwrap();
     let greetings = soon(run.result()).await.unwrap();
     assert_eq!(greetings, ["Hello, Tokyo!", "Hello, Seattle!", "Hello, London!"]);
@@ -80,7 +80,7 @@ async fn a_fan_out_of_two_hundred_activities(over: Over) {
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).register(double()).start().await.unwrap();
-    let run = served.client().await.start(handle, 200).await.unwrap();
+    let run = served.client(over).await.start(handle, 200).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), 200 * 199);
     worker.stop().await;
     served.stop().await;
@@ -102,7 +102,7 @@ async fn timers_and_a_race_with_one(over: Over) {
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, ()).await.unwrap();
     client.raise_event(run.id().as_str(), "go", &7).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), (true, 7));
@@ -121,7 +121,7 @@ async fn external_events_in_order(over: Over) {
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, 5).await.unwrap();
     for item in 0..5 {
         client.raise_event(run.id().as_str(), "ITEM", &item).await.unwrap();
@@ -158,7 +158,7 @@ async fn children_and_their_failures(over: Over) {
     let handle = parent.handle();
     let worker =
         served.worker(over).register(parent).register(child).register(double()).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, ()).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), (42, "nothing to double".to_owned()));
     let child = client.state("the-child").await.unwrap();
@@ -187,7 +187,7 @@ async fn an_activity_is_tried_again_as_the_policy_says(over: Over) {
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).register(flaky).start().await.unwrap();
-    let run = served.client().await.start(handle, ()).await.unwrap();
+    let run = served.client(over).await.start(handle, ()).await.unwrap();
     assert_eq!(soon(run.result()).await.unwrap(), 2);
     assert_eq!(attempts.load(Ordering::SeqCst), 3);
     worker.stop().await;
@@ -214,7 +214,7 @@ async fn panics_and_failures_are_failures(over: Over) {
     });
     let (tells_handle, panics_handle) = (tells.handle(), panics.handle());
     let worker = served.worker(over).register(tells).register(panics).register(bad).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let told = client.start(tells_handle, ()).await.unwrap();
     assert_eq!(soon(told.result()).await.unwrap(), failure::kinds::PANIC);
     let panicked = client.start(panics_handle, ()).await.unwrap();
@@ -243,7 +243,7 @@ async fn continuing_as_new_counts_generations_and_takes_events_along(over: Over)
         Ok::<_, Error>(seen)
     });
     let handle = code.handle();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, Vec::new()).await.unwrap();
     client.raise_event(run.id().as_str(), "late", &100).await.unwrap();
     client.raise_event(run.id().as_str(), "begin", &()).await.unwrap();
@@ -271,7 +271,7 @@ async fn what_the_context_says_is_what_an_embedded_hub_says(over: Over) {
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).register(facts).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let options = StartOptions {
         version: Some("2.5".to_owned()),
         tags: [("team".to_owned(), "blue".to_owned())].into(),
@@ -294,7 +294,7 @@ async fn suspension_and_termination(over: Over) {
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, ()).await.unwrap();
     let id = run.id().as_str().to_owned();
     soon(run.wait_for_start()).await.unwrap();
@@ -329,7 +329,7 @@ async fn a_custom_status_lasts_until_it_is_replaced(over: Over) {
     });
     let handle = code.handle();
     let worker = served.worker(over).register(code).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, ()).await.unwrap();
     let id = run.id().as_str().to_owned();
     let status = async || client.state(&id).await.unwrap().custom_status.map(|it| it.as_str().to_owned());
@@ -386,7 +386,7 @@ async fn what_only_rust_can_ask_for(over: Over) {
         .start()
         .await
         .unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     for name in ["patched", "urgent", "limited", "starts"] {
         let run = client.start(OrchestrationName::<(), bool>::new(name), ()).await.unwrap();
         match (over, soon(run.result()).await) {
@@ -422,7 +422,7 @@ async fn what_failed_is_tried_again_by_a_rewind(over: Over) {
     let handle = code.handle();
     let worker =
         served.worker(over).register(code).register(double()).register(mended).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let run = client.start(handle, ()).await.unwrap();
     let error = soon(run.result()).await.unwrap_err();
     assert!(matches!(error, ClientError::Failed { .. }), "{error}");

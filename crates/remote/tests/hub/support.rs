@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use steadfast_engine::{Hub, HubBuilder, WorkersOptions};
 use steadfast_grpc::{HubName, Hubs, HubsError, Listeners, OpenAccess, ServeOptions, TaskHubService, serve};
-use steadfast_remote::{Client, Protocol, Worker, WorkerBuilder};
+use steadfast_remote::{Client, Protocol, Server, Worker, WorkerBuilder};
 use steadfast_store::MemoryStore;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ pub(crate) struct Served {
     store: MemoryStore,
     address: SocketAddr,
     running: Option<Running>,
-    worker_extension: bool,
+    options: ServeOptions,
 }
 
 struct Running {
@@ -70,16 +70,17 @@ impl Hubs for OneHub {
 
 impl Served {
     pub(crate) async fn start() -> Self {
-        Self::start_with(true).await
+        Self::start_with(ServeOptions::default()).await
     }
 
     pub(crate) async fn start_without_extension() -> Self {
-        Self::start_with(false).await
+        Self::start_with(ServeOptions { worker_extension: false, ..ServeOptions::default() }).await
     }
 
-    async fn start_with(worker_extension: bool) -> Self {
+    pub(crate) async fn start_with(options: ServeOptions) -> Self {
         let address = "127.0.0.1:0".parse().unwrap();
-        let mut served = Self { store: MemoryStore::new(2), address, running: None, worker_extension };
+        let options = ServeOptions { drain_timeout: Duration::from_millis(100), ..options };
+        let mut served = Self { store: MemoryStore::new(2), address, running: None, options };
         served.start_again().await;
         served
     }
@@ -98,11 +99,7 @@ impl Served {
         self.address = listeners.addresses().unwrap()[0];
         let hubs = Arc::new(OneHub { name: "default".parse().unwrap(), service });
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = ServeOptions {
-            drain_timeout: Duration::from_millis(100),
-            worker_extension: self.worker_extension,
-            ..ServeOptions::default()
-        };
+        let options = self.options;
         let server = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
@@ -132,8 +129,10 @@ impl Served {
         format!("http://{}", self.address)
     }
 
-    pub(crate) async fn client(&self) -> Client {
-        soon(Client::connect(self.url())).await.unwrap()
+    pub(crate) async fn client(&self, over: Over) -> Client {
+        let server = Server::at(self.url());
+        let server = if over == Over::Standard { server.single_calls() } else { server };
+        soon(Client::connect(server)).await.unwrap()
     }
 
     pub(crate) fn worker(&self, over: Over) -> WorkerBuilder {
@@ -141,7 +140,7 @@ impl Served {
     }
 }
 
-/// Which protocol the workers of a test speak.
+/// Which protocol the clients and workers of a test speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
     Standard,

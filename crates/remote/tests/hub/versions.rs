@@ -28,7 +28,7 @@ async fn each_version_goes_to_the_worker_that_has_it(over: Over) {
     let mut served = Served::start().await;
     let first = served.worker(over).register(code("first").version("1")).start().await.unwrap();
     let second = served.worker(over).register(code("second").version("2")).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     for (asked, expected) in [("1", "first runs 1"), ("2", "second runs 2"), ("1", "first runs 1")] {
         let run = client.start_with(CODE, (), version(asked)).await.unwrap();
         assert_eq!(soon(run.result()).await.unwrap(), expected);
@@ -48,7 +48,7 @@ async fn strict_workers_leave_other_versions_to_others_or_fail_them(over: Over) 
     };
     let rejects = served.worker(over).register(code("rejects")).versions(strict("1", VersionFailure::Reject));
     let rejects = rejects.start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let waits = client.start_with(CODE, (), version("2")).await.unwrap();
     let runs = client.start_with(CODE, (), version("1")).await.unwrap();
     assert_eq!(soon(runs.result()).await.unwrap(), "rejects runs 1");
@@ -66,7 +66,7 @@ async fn strict_workers_leave_other_versions_to_others_or_fail_them(over: Over) 
 async fn what_nobody_has_waits_and_the_hub_says_so(over: Over) {
     let mut served = Served::start().await;
     let other = served.worker(over).register(code("other").version("1")).start().await.unwrap();
-    let client = served.client().await;
+    let client = served.client(over).await;
     let waits = client.start_with(CODE, (), version("7")).await.unwrap();
     let missing = (WorkKind::Orchestration, "code".into(), "7".into(), 1);
     soon(async {

@@ -72,7 +72,7 @@ pub(crate) struct BenchArguments {
     /// For entity-signals: how many entities are signaled.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     entities: u64,
-    /// For remote scenarios: which protocol the worker speaks.
+    /// For remote scenarios: which protocol worker and client speak.
     #[arg(long, value_enum, default_value = "extended")]
     protocol: Protocol,
     /// How many partitions a new hub gets.

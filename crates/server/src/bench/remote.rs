@@ -6,19 +6,19 @@ use std::process::{Child, Command, Stdio};
 
 use clap::{Args, ValueEnum};
 use steadfast_core::{Error, Result};
-use steadfast_remote::{Client, Worker};
+use steadfast_remote::{Client, Server, Worker};
 
 use super::load::{Short, short};
 use super::report::{Measured, Progress};
 use super::scenario::{greeting, hello, ping};
 use super::{BenchArguments, on_runtime};
 
-/// Which protocol the worker speaks.
+/// Which protocol the worker and the client speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
     /// That of the SDKs.
     Standard,
-    /// The extension for Rust workers.
+    /// The extension for Rust programs.
     Extended,
 }
 
@@ -83,7 +83,12 @@ pub(super) fn run(
     let _worker = Process::start(&["bench-worker", "--url", &url, "--protocol", protocol])?;
     let (instances, concurrency) = (arguments.instances, arguments.concurrency);
     on_runtime(async {
-        let client = Client::connect(url.as_str()).await?;
+        let server = Server::at(url);
+        let client = Client::connect(match arguments.protocol {
+            Protocol::Standard => server.single_calls(),
+            Protocol::Extended => server,
+        });
+        let client = client.await?;
         // The worker is there, and everything is warm, when the first ones have come through.
         short(&client, instances.min(concurrency), concurrency, &Progress::new(true, 0), which).await?;
         short(&client, instances, concurrency, progress, which).await

@@ -79,6 +79,22 @@ async fn a_token_may_do_what_its_roles_allow_in_its_hubs() {
 }
 
 #[tokio::test]
+async fn calls_that_come_together_are_allowed_one_by_one() {
+    let (token, line) = token("reader", "read@orders");
+    let (server, _) = serve(&[&line]);
+    let url = format!("http://{}", server.addresses[0]);
+    let reader = steadfast_remote::Server::at(url).hub("orders").token(token);
+    let reader = soon(steadfast_remote::Client::connect(reader)).await.unwrap();
+    let missing = soon(reader.state("one")).await.unwrap_err();
+    assert!(matches!(missing, steadfast_engine::ClientError::InstanceNotFound { .. }), "{missing}");
+    let denied = soon(reader.terminate("one", "", false)).await.unwrap_err();
+    let is_denied = |error: &steadfast_engine::ClientError| matches!(error, steadfast_engine::ClientError::Refused { code, .. } if code == "PermissionDenied");
+    assert!(is_denied(&denied), "{denied}");
+    drop(reader);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn callers_without_a_token_of_the_server_are_told_so() {
     let (token, line) = token("ci", "admin");
     let (server, _) = serve(&[&line]);
