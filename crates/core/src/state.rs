@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -111,6 +112,9 @@ pub struct InstanceState {
     /// any: see [`InstanceState::encode`].
     #[serde(skip)]
     pub requested_locks: Option<Box<RequestedLocks>>,
+    /// What the worker that runs the execution gave to keep for its next turns. Stored behind the rest as well.
+    #[serde(skip)]
+    pub keepsake: Option<Arc<[u8]>>,
 }
 
 impl InstanceState {
@@ -142,6 +146,7 @@ impl InstanceState {
             next_event_id: 0,
             replaces: None,
             requested_locks: None,
+            keepsake: None,
             entity: None,
         }
     }
@@ -210,14 +215,19 @@ impl InstanceState {
         self.open_timers.clear();
         self.open_children.clear();
         self.requested_locks = None;
+        self.keepsake = None;
     }
 
     /// As the instance store keeps it. What most instances do not have comes last, if it is there, so that it costs others
     /// nothing and what was written without it can be read.
     pub fn encode(&self, into: &mut Vec<u8>) {
         codec::encode(self, into);
-        if let Some(locks) = &self.requested_locks {
-            codec::encode(locks, into);
+        if self.requested_locks.is_none() && self.keepsake.is_none() {
+            return;
+        }
+        codec::encode(self.requested_locks.as_deref().unwrap_or(&RequestedLocks::default()), into);
+        if let Some(keepsake) = &self.keepsake {
+            codec::encode(keepsake, into);
         }
     }
 
@@ -228,7 +238,11 @@ impl InstanceState {
     pub fn decode(mut bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut state: Self = codec::decode(&mut bytes)?;
         if !bytes.is_empty() {
-            state.requested_locks = Some(codec::decode_all(bytes)?);
+            let locks: Box<RequestedLocks> = codec::decode(&mut bytes)?;
+            state.requested_locks = Some(locks).filter(|locks| **locks != RequestedLocks::default());
+        }
+        if !bytes.is_empty() {
+            state.keepsake = Some(codec::decode_all(bytes)?);
         }
         Ok(state)
     }
@@ -244,5 +258,6 @@ impl InstanceState {
             + self.entity.as_ref().map_or(0, |entity| entity.approximate_bytes())
             + 64 * (self.tags.len() + self.open_timers.len() + self.open_children.len())
             + self.requested_locks.as_ref().map_or(0, |locks| 64 * locks.len())
+            + self.keepsake.as_ref().map_or(0, |keepsake| keepsake.len())
     }
 }

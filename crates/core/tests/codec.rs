@@ -6,6 +6,7 @@ mod entity_events;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -244,10 +245,12 @@ fn message() -> impl Strategy<Value = TaskMessage> {
 /// A state that has seen a few events.
 fn state() -> impl Strategy<Value = InstanceState> {
     let entity = prop::option::of(entity_events::state().prop_map(Box::new));
-    (instance(), started(), time(), prop::collection::vec(event(), 0..8), entity).prop_map(
-        |(instance, started, at, events, entity)| {
+    let keepsake = prop::option::of(prop::collection::vec(any::<u8>(), 0..20));
+    (instance(), started(), time(), prop::collection::vec(event(), 0..8), entity, keepsake).prop_map(
+        |(instance, started, at, events, entity, keepsake)| {
             let mut state = InstanceState { entity, ..InstanceState::pending(instance, &started, at) };
             events.iter().for_each(|event| state.apply(event));
+            state.keepsake = keepsake.map(Arc::from);
             state
         },
     )
@@ -314,10 +317,14 @@ proptest! {
         prop_assert_eq!(&InstanceState::decode(&bytes).unwrap(), &state);
         // What comes behind the rest may be missing, and not a piece of it.
         let rest = encode_to_vec(&state).len();
-        for end in (0..bytes.len()).filter(|end| *end != rest) {
+        let without_keepsake = InstanceState { keepsake: None, ..state.clone() };
+        let keepsake = state.keepsake.as_ref().map_or(0, |keepsake| encode_to_vec(keepsake).len());
+        let whole = [rest, bytes.len() - keepsake];
+        for end in (0..bytes.len()).filter(|end| !whole.contains(end)) {
             prop_assert!(InstanceState::decode(&bytes[..end]).is_err());
         }
-        let without = InstanceState { requested_locks: None, ..state };
+        prop_assert_eq!(&InstanceState::decode(&bytes[..bytes.len() - keepsake]).unwrap(), &without_keepsake);
+        let without = InstanceState { requested_locks: None, ..without_keepsake };
         prop_assert_eq!(&InstanceState::decode(&bytes[..rest]).unwrap(), &without);
         check(&without)?;
     }

@@ -151,7 +151,7 @@ pub fn replayed_events(
 ) -> Result<Vec<HistoryEvent>, StoreError> {
     match source {
         SessionSource::Resident | SessionSource::New | SessionSource::Entity(_) => Ok(Vec::new()),
-        SessionSource::Replay { stored, stored_events, pieces }
+        SessionSource::Replay { stored, stored_events, pieces, .. }
         | SessionSource::Rewind { stored, stored_events, pieces } => {
             join_history(instance, stored, Some(*stored_events), pieces)
         }

@@ -105,6 +105,14 @@ impl Partition {
         }
     }
 
+    /// A worker gave something to keep, in a turn that this record has.
+    pub(super) fn apply_kept(&mut self, instance: &InstanceId, keepsake: Arc<[u8]>) {
+        let presence = self.entries.get_mut(instance).map(|entry| &mut entry.presence);
+        if let Some(Presence::Present(state)) = presence {
+            Arc::make_mut(state).keepsake = Some(keepsake);
+        }
+    }
+
     /// The part that concerns timers, activities, messages and what was consumed.
     pub(super) fn apply_to_rows(&mut self, head: CheckpointHead, events: Vec<HistoryEvent>) {
         let CheckpointHead { instance, execution, .. } = &head;

@@ -53,6 +53,8 @@ pub(super) enum LogEntry {
     TurnCrashed { instance: InstanceId, poison: Poison },
     /// An instance whose turns crashed may take turns again.
     Released { instance: InstanceId },
+    /// What a worker gave to keep for the next turns of an execution. It comes behind the checkpoint of its turn.
+    Kept { instance: InstanceId, keepsake: Arc<[u8]> },
 }
 
 /// What a turn changed, apart from its events.
@@ -138,7 +140,8 @@ impl LogEntry {
             | Self::Heartbeat { .. }
             | Self::Counts(_)
             | Self::TurnCrashed { .. }
-            | Self::Released { .. } => {}
+            | Self::Released { .. }
+            | Self::Kept { .. } => {}
         }
         Ok(())
     }

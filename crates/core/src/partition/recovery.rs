@@ -149,6 +149,11 @@ impl Partition {
                         self.apply_purge(&instance);
                     }
                 }
+                LogEntry::Kept { instance, keepsake } => {
+                    if self.recover_instance(&instance, source)? < position {
+                        self.apply_kept(&instance, keepsake);
+                    }
+                }
                 LogEntry::Counts(counts) => self.tally.recorded(counts),
             }
         }

@@ -1,5 +1,7 @@
 //! Turns: which are to be run, what they need, and what becomes of their results.
 
+use std::sync::Arc;
+
 use smol_str::SmolStr;
 
 use super::effect::{Effect, Rejection};
@@ -65,6 +67,8 @@ pub enum SessionSource {
         stored_events: u64,
         /// Encoded events from the overlay.
         pieces: Vec<HistoryPiece>,
+        /// What the worker that runs it gave to keep.
+        keepsake: Option<Arc<[u8]>>,
     },
     /// A new one, which rewinds the failed execution whose history this is; see [`crate::turn::Session::rewind`].
     Rewind {
@@ -228,7 +232,7 @@ impl Partition {
         entry.stored |= loaded.is_some();
         let unverified = if matches!(entry.presence, Presence::Unknown) {
             entry.presence = match &loaded {
-                Some(loaded) => Presence::Present(std::sync::Arc::new(loaded.state.clone())),
+                Some(loaded) => Presence::Present(Arc::new(loaded.state.clone())),
                 None => Presence::Absent,
             };
             if let Some(state) = entry.state() {
@@ -398,6 +402,11 @@ impl Partition {
         let LogEntry::Checkpoint(head) = entry else { return };
         self.apply_checkpoint(head, turn.events, &event_bytes);
         self.changes.event_buffer = event_bytes;
+        if let Some(keepsake) = turn.keepsake {
+            let kept = LogEntry::Kept { instance: instance.clone(), keepsake: keepsake.clone() };
+            codec::encode(&kept, &mut self.open.buffer);
+            self.apply_kept(instance, keepsake);
+        }
     }
 
     /// Gives an outgoing message its number: in the queue of this partition, or in the outbox for another.
@@ -432,9 +441,9 @@ fn session_source(entry: &mut Entry) -> Option<SessionSource> {
     if !state.status.needs_replay() {
         return Some(SessionSource::New);
     }
-    let events = state.history_events;
+    let (events, keepsake) = (state.history_events, state.keepsake.clone());
     let (stored, stored_events, pieces) = whole_history(entry, events)?;
-    Some(SessionSource::Replay { stored, stored_events, pieces })
+    Some(SessionSource::Replay { stored, stored_events, pieces, keepsake })
 }
 
 /// An instance's history of so many events: bytes from the instance store, how many of their events count, and what comes

@@ -81,6 +81,8 @@ pub struct Turn {
     pub ended: bool,
     /// The custom status, if the code set it.
     pub custom_status: Option<Payload>,
+    /// What a worker gave to keep for its next turns, if that is something new.
+    pub keepsake: Option<Arc<[u8]>>,
     /// Of an entity: what it is from now on. It has no events.
     pub entity: Option<Box<EntityTurn>>,
     /// How many messages were discarded: duplicates, and those for executions that are over.

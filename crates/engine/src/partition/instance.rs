@@ -304,10 +304,14 @@ impl InstanceActor {
             return Ended::Here(TurnOutcome::GivenUp);
         };
         journal::begins(&request);
+        let keepsake = match &request.session {
+            SessionSource::Replay { keepsake, .. } => keepsake.clone(),
+            _ => None,
+        };
         let step = guarded(|| {
             if let Some(history) = history {
                 kept.take();
-                session.restore(history);
+                session.restore(history, keepsake);
             }
             session.begin(&request.batch, request.now, &request.room)
         });

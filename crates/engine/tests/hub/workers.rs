@@ -316,6 +316,62 @@ async fn an_answer_that_is_too_large_fails_its_instance_and_says_so() {
     stop(hub).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_gives_to_keep_comes_with_each_turn_of_the_execution_also_after_a_restart() {
+    let store = MemoryStore::new(1);
+    let kept = |bytes: &[u8]| TurnAnswer { keepsake: Some(bytes.into()), ..TurnAnswer::default() };
+    // An event, and the turn that comes of it: what it shows, and the answer to it.
+    let step = async |client: &Client, worker: &mut WorkerConnection, workers: &Workers, answer| {
+        client.raise_event("k", "go", "on").await.unwrap();
+        let (token, turn) = turn(worker).await;
+        workers.complete_turn(&token, answer);
+        turn.keepsake.map(|keepsake| keepsake.to_vec())
+    };
+    let (hub, client, workers) = started(hub_on(&store)).await;
+    start(&client, "keeps", "k").await;
+    let mut one = worker(&workers, 1);
+    let (token, first) = turn(&mut one).await;
+    assert_eq!(first.keepsake, None);
+    workers.complete_turn(&token, kept(b"one"));
+    // Neither an answer without it nor one that gives too much changes what is kept.
+    for answer in [TurnAnswer::default(), kept(&[0; 257]), kept(&[2; 256])] {
+        assert_eq!(step(&client, &mut one, &workers, answer).await.as_deref(), Some(&b"one"[..]));
+    }
+    fence(&client, "k").await;
+    // As after a crash: out of the log.
+    drop((one, hub));
+
+    let (hub, client, workers) = started(hub_on(&store)).await;
+    let mut one = worker(&workers, 1);
+    assert_eq!(step(&client, &mut one, &workers, kept(b"two")).await, Some(vec![2; 256]));
+    fence(&client, "k").await;
+    drop(one);
+    stop(hub).await;
+
+    // Out of the instance store, and as often as the session is not in memory.
+    let options = HubOptions { extended_sessions: false, ..HubOptions::default() };
+    let (hub, client, workers) = started(hub_on(&store).options(options)).await;
+    let mut one = worker(&workers, 1);
+    for _ in 0..2 {
+        let seen = step(&client, &mut one, &workers, TurnAnswer::default()).await;
+        assert_eq!(seen.as_deref(), Some(&b"two"[..]));
+    }
+    // The next execution is another one.
+    let next = Completion::ContinueAsNew {
+        input: Payload::null(),
+        version: None,
+        preserve_events: false,
+        new_trace: false,
+    };
+    let answer = TurnAnswer { completion: Some(next), ..kept(b"three") };
+    assert_eq!(step(&client, &mut one, &workers, answer).await.as_deref(), Some(&b"two"[..]));
+    let (token, begun) = turn(&mut one).await;
+    assert_eq!(begun.keepsake, None);
+    workers.complete_turn(&token, completed());
+    end_of(&client, "k").await;
+    stop(hub).await;
+}
+
 /// A stop that waits for nothing is over at once; one that waits for a worker takes longer than any test.
 fn patient() -> HubOptions {
     HubOptions { stop_timeout: Duration::from_secs(3600), ..HubOptions::default() }

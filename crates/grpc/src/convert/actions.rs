@@ -18,9 +18,6 @@ use crate::wire;
 use crate::wire::orchestrator_action::OrchestratorActionType as Action;
 use crate::wire::send_entity_message_action::EntityMessageType;
 
-/// A trace context has a span and a time. Whatever is larger is none, and is not kept.
-const TRACE_BYTES_MAX: usize = 256;
-
 /// What a worker answers to a turn of `whose` execution. Children without an id get one that is derived from their
 /// parent's, as the protocol wants it: `parent:001f`.
 ///
@@ -28,8 +25,7 @@ const TRACE_BYTES_MAX: usize = 256;
 /// When an action cannot be understood, or there are two ends of the execution.
 pub fn turn_answer(response: wire::OrchestratorResponse, whose: &Whose) -> Result<TurnAnswer, WireError> {
     let custom_status = optional_payload(response.custom_status);
-    let trace = response.orchestration_trace_context.filter(|trace| trace.encoded_len() <= TRACE_BYTES_MAX);
-    let keepsake = trace.map(|trace| trace.encode_to_vec().into());
+    let keepsake = response.orchestration_trace_context.map(|trace| trace.encode_to_vec().into());
     let mut answer = TurnAnswer { custom_status, keepsake, ..TurnAnswer::default() };
     for action in response.actions {
         let id = action.id;

@@ -158,6 +158,7 @@ pub fn received_state(state: wire::OrchestrationState) -> Result<InstanceState, 
         next_event_id: 0,
         replaces: None,
         requested_locks: None,
+        keepsake: None,
     })
 }
 

@@ -206,7 +206,7 @@ fn a_turn_comes_in_as_it_was_handed_out() {
 }
 
 #[test]
-fn a_worker_gets_its_trace_context_again_and_nothing_that_is_too_large_for_one() {
+fn a_worker_gets_its_trace_context_again() {
     let context = |span: &str| steadfast_grpc::wire::OrchestrationTraceContext {
         span_id: Some(span.to_owned()),
         span_start_time: Some(prost_types::Timestamp { seconds: 5, nanos: 123_456_789 }),
@@ -226,7 +226,6 @@ fn a_worker_gets_its_trace_context_again_and_nothing_that_is_too_large_for_one()
         }
     };
     assert_eq!(again(context("b7ad6b7169203331")), Some(context("b7ad6b7169203331")));
-    assert_eq!(again(context(&"x".repeat(1000))), None);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Workers that are connected to a server: how many there may be, and what becomes of their work when it stops.
 
+use rustix::process::Signal;
 use steadfast_grpc::wire;
 use steadfast_grpc::wire::extension::worker_link_client::WorkerLinkClient;
+use steadfast_grpc::wire::history_event::EventType;
 use steadfast_grpc::wire::orchestrator_action::OrchestratorActionType;
 use steadfast_grpc::wire::work_item::Request;
 use tempfile::TempDir;
@@ -132,6 +134,62 @@ async fn work_that_is_not_done_in_time_is_given_out_again_after_the_next_start()
     assert_refused(next(&mut items).await.map(|_| ()), Code::Unavailable, &[]);
     soon(client.complete_activity_task(response)).await.unwrap_err();
     assert!(goes_on(folder).await, "it is done again");
+}
+
+#[tokio::test]
+async fn an_orchestration_is_in_the_same_span_after_the_server_was_killed() {
+    let parent = wire::TraceContext {
+        trace_parent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+        span_id: "b7ad6b7169203331".to_owned(),
+        ..Default::default()
+    };
+    let span = wire::OrchestrationTraceContext {
+        span_id: Some("00f067aa0ba902b7".to_owned()),
+        span_start_time: Some(std::time::SystemTime::now().into()),
+    };
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let mut items = connect(&mut client).await.unwrap();
+    let create = wire::CreateInstanceRequest {
+        instance_id: "one".to_owned(),
+        name: "anything".to_owned(),
+        parent_trace_context: Some(parent.clone()),
+        ..Default::default()
+    };
+    soon(client.start_instance(create)).await.unwrap();
+    let (completion_token, Request::OrchestratorRequest(first)) = next(&mut items).await.unwrap() else {
+        panic!("the first item is a turn");
+    };
+    assert_eq!(first.orchestration_trace_context, None);
+    let action = wire::OrchestratorAction { id: 1, orchestrator_action_type: Some(call("work")) };
+    let response = wire::OrchestratorResponse {
+        completion_token,
+        actions: vec![action],
+        orchestration_trace_context: Some(span.clone()),
+        ..Default::default()
+    };
+    soon(client.complete_orchestrator_task(response)).await.unwrap();
+    next(&mut items).await.unwrap();
+    server.signal(Signal::KILL);
+    let (_, _, folder) = server.ended().await;
+
+    let server = Server::start_in(folder, &[]);
+    let mut client = server.client().await;
+    let mut items = connect(&mut client).await.unwrap();
+    let (token, Request::ActivityRequest(task)) = next(&mut items).await.unwrap() else {
+        panic!("the activity has no result");
+    };
+    soon(client.complete_activity_task(result_of(token, task))).await.unwrap();
+    let (_, Request::OrchestratorRequest(second)) = next(&mut items).await.unwrap() else {
+        panic!("its result is for a turn");
+    };
+    assert_eq!(second.orchestration_trace_context, Some(span));
+    let started = second.past_events.into_iter().find_map(|event| match event.event_type {
+        Some(EventType::ExecutionStarted(started)) => started.parent_trace_context,
+        _ => None,
+    });
+    assert_eq!(started, Some(parent));
+    server.stop().await;
 }
 
 #[tokio::test]

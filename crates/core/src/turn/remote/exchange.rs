@@ -11,6 +11,9 @@ use crate::failure::{FailureDetails, kinds};
 use crate::ids::InstanceId;
 use crate::payload::Payload;
 
+/// A trace context has a span and a time. What is larger, in bytes, is none, and is not kept.
+const KEEPSAKE_BYTES_MAX: usize = 256;
+
 /// What a worker needs to take a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteTurn {
@@ -23,7 +26,7 @@ pub struct RemoteTurn {
     /// What the turn adds to it before the code runs: `OrchestratorStarted` first, and at least one event after it, but for
     /// the turn after a rewind. A turn that rewinds adds `ExecutionRewound`, and `past` has an end then.
     pub new: Arc<[HistoryEvent]>,
-    /// What the answer to the turn before gave to keep.
+    /// What an answer to an earlier turn of the execution gave to keep.
     pub keepsake: Option<Arc<[u8]>>,
 }
 
@@ -54,7 +57,7 @@ pub struct TurnAnswer {
     /// Activities whose outcome the code does not wait for any more.
     pub cancelled_activities: Vec<i32>,
     /// What the worker wants to have again with the next turn of the execution, for instance the span that it traces it by.
-    /// It is kept with the session and no longer.
+    /// It has at most 256 bytes, or it is not kept; without one, what was given before stays.
     pub keepsake: Option<Arc<[u8]>>,
 }
 
@@ -63,6 +66,11 @@ impl TurnAnswer {
     pub fn failed(failure: FailureDetails) -> Self {
         let completion = Some(Completion::Failed(Box::new(failure.bounded())));
         Self { completion, keeps_custom_status: true, ..Self::default() }
+    }
+
+    /// What it gives to keep, unless that is too large.
+    pub(super) fn kept(&self) -> Option<&Arc<[u8]>> {
+        self.keepsake.as_ref().filter(|keepsake| keepsake.len() <= KEEPSAKE_BYTES_MAX)
     }
 
     /// The first payload that has more bytes than `max`, as the failure that it is.

@@ -65,7 +65,7 @@ impl RemoteSession {
         };
         Some(match rewound {
             Ok(mut turn) => {
-                self.restore(turn.events.clone());
+                self.restore(turn.events.clone(), None);
                 turn.custom_status = answer.custom_status;
                 Ok(turn)
             }

@@ -64,8 +64,8 @@ impl RemoteSession {
         Self { instance, max_payload_bytes, execution: None, asked: None, rewinding: None }
     }
 
-    /// Takes in a history, so that the next turn goes on where it ends.
-    pub fn restore(&mut self, history: Vec<HistoryEvent>) {
+    /// Takes in a history, and what a worker gave to keep, so that the next turn goes on where it ends.
+    pub fn restore(&mut self, history: Vec<HistoryEvent>, keepsake: Option<Arc<[u8]>>) {
         let started = history.iter().find_map(|event| match &event.kind {
             EventKind::ExecutionStarted(started) => Some((started, event.timestamp)),
             _ => None,
@@ -74,6 +74,7 @@ impl RemoteSession {
         let mut execution = RemoteExecution::new((**started).clone(), at);
         history.iter().for_each(|event| execution.note(event));
         execution.custom_status = None;
+        execution.keepsake = keepsake;
         execution.history = Arc::new(history);
         self.execution = Some(execution);
     }
@@ -262,6 +263,12 @@ impl RemoteExecution {
     /// Makes events and messages of what the code asked for, and ends the turn.
     fn finish(&mut self, instance: &InstanceId, mut turn: Turn, answer: TurnAnswer) -> Turn {
         let now = turn.events[0].timestamp;
+        if let Some(keepsake) = answer.kept().filter(|_| answer.completion.is_none())
+            && self.keepsake.as_ref() != Some(keepsake)
+        {
+            turn.keepsake = Some(keepsake.clone());
+            self.keepsake.clone_from(&turn.keepsake);
+        }
         let TurnAnswer { actions, completion, completion_id, carried_events, terminations, .. } = answer;
         for id in answer.patches {
             turn.events.push(HistoryEvent::message(now, EventKind::PatchApplied { id }));
@@ -269,7 +276,6 @@ impl RemoteExecution {
         turn.cancelled_timers = answer.cancelled_timers;
         turn.cancelled_activities = answer.cancelled_activities;
         turn.cancelled_activities.retain(|id| self.activities.contains(id));
-        self.keepsake = answer.keepsake;
         for mut action in actions {
             self.distinguish_child(&mut action);
             emit_action(instance, &self.started, &mut self.ledger, action, now, &mut turn);
