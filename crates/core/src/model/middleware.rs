@@ -52,7 +52,11 @@ impl std::fmt::Debug for Properties {
 /// same each time.
 ///
 /// There are hooks before and after, and not one that wraps a call: what lies between is a call only for code in this
-/// process. For an orchestration elsewhere it is a message and its answer.
+/// process. For an orchestration elsewhere it is a message and its answer: `before` comes before a worker is asked, and
+/// `after` when its answer is there. A turn that is given up meanwhile, because the instance is terminated or suspended,
+/// begins anew and has another `before`. What `begin` puts in cannot be read by code elsewhere, and the custom status in
+/// the outcome is the whole one, not only a new one, where the worker tells it with each answer. While such an instance is
+/// suspended, hooks see its turns, and what they refuse or end counts only with a turn after the resumption.
 pub trait TurnMiddleware: Send + Sync + 'static {
     /// An execution comes into memory: sets properties that its code can read with
     /// [`OrchestrationContext::property`](super::OrchestrationContext::property). Deterministic.

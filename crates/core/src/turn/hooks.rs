@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::execution::Execution;
 use crate::action::Completion;
+use crate::event::ExecutionStarted;
 use crate::failure::FailureDetails;
 use crate::ids::InstanceId;
 use crate::model::{Middleware, Properties, TurnContext, TurnOutcome};
@@ -15,17 +16,25 @@ pub(super) fn begin(middleware: &Middleware, instance: &InstanceId, execution: &
         return;
     }
     let mut properties = Properties::default();
+    begin_with(middleware, instance, &execution.started, &mut properties);
+    execution.context.borrow_mut().properties = Some(Box::new(properties));
+}
+
+/// Lets all middleware put in what an execution is to have.
+pub(super) fn begin_with(
+    middleware: &Middleware,
+    instance: &InstanceId,
+    started: &ExecutionStarted,
+    properties: &mut Properties,
+) {
     for one in &middleware.turns {
-        let began = catch_unwind(AssertUnwindSafe(|| {
-            one.begin(instance, &execution.started, &mut properties);
-        }));
+        let began = catch_unwind(AssertUnwindSafe(|| one.begin(instance, started, properties)));
         if let Err(panic) = began {
             // A replay cannot fail for it; the code goes on without what was to be put in.
             let problem = FailureDetails::from_panic(&*panic);
             tracing::error!(%instance, %problem, "middleware panicked when an execution came into memory");
         }
     }
-    execution.context.borrow_mut().properties = Some(Box::new(properties));
 }
 
 /// A turn begins. True when middleware refused it: then the execution has failed.
@@ -90,7 +99,7 @@ pub(super) fn after(
 }
 
 /// A panic in middleware fails the execution, like one in its code.
-fn call(hook: impl FnOnce() -> Result<(), FailureDetails>) -> Result<(), FailureDetails> {
+pub(super) fn call(hook: impl FnOnce() -> Result<(), FailureDetails>) -> Result<(), FailureDetails> {
     catch_unwind(AssertUnwindSafe(hook)).unwrap_or_else(|panic| Err(FailureDetails::from_panic(&*panic)))
 }
 

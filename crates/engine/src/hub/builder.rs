@@ -95,7 +95,8 @@ impl HubBuilder {
         self
     }
 
-    /// Puts middleware around the turns of all orchestrations. What was added first is outermost.
+    /// Puts middleware around the turns of all orchestrations, those included that workers take. What was added first is
+    /// outermost.
     pub fn turn_middleware(mut self, middleware: impl TurnMiddleware) -> Self {
         self.registry.add_turn_middleware(Arc::new(middleware));
         self

@@ -268,7 +268,8 @@ impl InstanceActor {
                 self.session = ResidentSession::Orchestration(Box::new(session));
             }
             (false, ResidentSession::Orchestration(_)) => {
-                let session = RemoteSession::new(self.instance.clone(), self.max_payload_bytes);
+                let session =
+                    RemoteSession::new(self.registry.clone(), self.instance.clone(), self.max_payload_bytes);
                 self.session = ResidentSession::Remote(Box::new(session));
             }
             _ => {}

@@ -7,6 +7,7 @@ mod client;
 mod control;
 mod durability;
 mod lifecycle;
+mod middleware_elsewhere;
 mod patterns;
 mod query;
 mod raw;

@@ -19,40 +19,40 @@ use steadfast_testkit::VirtualClock;
 
 use crate::support::{end_of, fence, hub, hub_on, soon, stop, with_id};
 
-async fn started(builder: HubBuilder) -> (Hub, Client, Workers) {
+pub(crate) async fn started(builder: HubBuilder) -> (Hub, Client, Workers) {
     let hub = builder.workers(WorkersOptions::default()).start().await.unwrap();
     let (client, workers) = (hub.client(), hub.workers().unwrap().clone());
     (hub, client, workers)
 }
 
-async fn start(client: &Client, name: &str, id: &str) {
+pub(crate) async fn start(client: &Client, name: &str, id: &str) {
     client.raw().start(name, Payload::null(), None, with_id(id)).await.unwrap();
 }
 
-fn worker(workers: &Workers, places: usize) -> WorkerConnection {
+pub(crate) fn worker(workers: &Workers, places: usize) -> WorkerConnection {
     let places = PerKind { orchestrations: places, activities: places, entities: places };
     workers.connect(WorkerProfile { name: "test".into(), places, ..WorkerProfile::default() })
 }
 
-async fn turn(worker: &mut WorkerConnection) -> (String, RemoteTurn) {
+pub(crate) async fn turn(worker: &mut WorkerConnection) -> (String, RemoteTurn) {
     match soon("a turn", worker.next()).await {
         Some(WorkItem::Turn { token, turn, .. }) => (token, turn),
         other => panic!("a turn: {other:?}"),
     }
 }
 
-async fn activity(worker: &mut WorkerConnection) -> (String, String) {
+pub(crate) async fn activity(worker: &mut WorkerConnection) -> (String, String) {
     match soon("an activity", worker.next()).await {
         Some(WorkItem::Activity { token, task }) => (token, task.name.to_string()),
         other => panic!("an activity: {other:?}"),
     }
 }
 
-fn completed() -> TurnAnswer {
+pub(crate) fn completed() -> TurnAnswer {
     TurnAnswer { completion: Some(Completion::Completed(Payload::from_json("1"))), ..TurnAnswer::default() }
 }
 
-fn calls(names: &[&str]) -> TurnAnswer {
+pub(crate) fn calls(names: &[&str]) -> TurnAnswer {
     let action = |(at, name): (usize, &&str)| OrchestratorAction {
         id: i32::try_from(at).unwrap(),
         kind: ActionKind::ScheduleTask {
@@ -320,6 +320,13 @@ async fn an_answer_that_is_too_large_fails_its_instance_and_says_so() {
 async fn what_a_worker_gives_to_keep_comes_with_each_turn_of_the_execution_also_after_a_restart() {
     let store = MemoryStore::new(1);
     let kept = |bytes: &[u8]| TurnAnswer { keepsake: Some(bytes.into()), ..TurnAnswer::default() };
+    let last = |bytes: &[u8]| TurnAnswer { custom_status: Some(Payload::from_json("7")), ..kept(bytes) };
+    // What a state shows is durable.
+    let is_durable = async |client: &Client| {
+        while client.state("k").await.unwrap().custom_status.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
     // An event, and the turn that comes of it: what it shows, and the answer to it.
     let step = async |client: &Client, worker: &mut WorkerConnection, workers: &Workers, answer| {
         client.raise_event("k", "go", "on").await.unwrap();
@@ -334,17 +341,18 @@ async fn what_a_worker_gives_to_keep_comes_with_each_turn_of_the_execution_also_
     assert_eq!(first.keepsake, None);
     workers.complete_turn(&token, kept(b"one"));
     // Neither an answer without it nor one that gives too much changes what is kept.
-    for answer in [TurnAnswer::default(), kept(&[0; 257]), kept(&[2; 256])] {
+    for answer in [TurnAnswer::default(), kept(&[0; 257]), last(&[2; 256])] {
         assert_eq!(step(&client, &mut one, &workers, answer).await.as_deref(), Some(&b"one"[..]));
     }
-    fence(&client, "k").await;
+    soon("the last answer", is_durable(&client)).await;
     // As after a crash: out of the log.
     drop((one, hub));
 
     let (hub, client, workers) = started(hub_on(&store)).await;
     let mut one = worker(&workers, 1);
     assert_eq!(step(&client, &mut one, &workers, kept(b"two")).await, Some(vec![2; 256]));
-    fence(&client, "k").await;
+    assert_eq!(step(&client, &mut one, &workers, last(b"two")).await, Some(b"two".to_vec()));
+    soon("the last answer", is_durable(&client)).await;
     drop(one);
     stop(hub).await;
 

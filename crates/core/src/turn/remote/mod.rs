@@ -6,6 +6,7 @@
 //! a [`Session`](super::Session) of its own.
 
 mod exchange;
+mod hooks;
 mod rewind;
 mod session;
 mod worker;

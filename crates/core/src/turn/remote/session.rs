@@ -6,11 +6,14 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::exchange::{RemoteTurn, TurnAnswer};
+use super::hooks::{Around, Hooks};
 use super::rewind::Rewinding;
 use crate::action::{ActionKind, Completion, OrchestratorAction};
 use crate::event::{EventKind, ExecutionStarted, HistoryEvent};
+use crate::failure::FailureDetails;
 use crate::ids::InstanceId;
 use crate::message::{Origin, TaskMessage};
+use crate::model::{Middleware, Registry};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use crate::turn::emit::{Ending, emit_action, refuse_start};
@@ -20,8 +23,9 @@ use crate::turn::rewound::refuse_rewind;
 use crate::turn::session::{Turn, answered_child, continuation, is_duplicate_start};
 
 /// An instance in memory whose code runs in another process.
-#[derive(Debug)]
 pub struct RemoteSession {
+    /// Its code is not in there, but middleware is.
+    pub(super) registry: Arc<Registry>,
     pub(super) instance: InstanceId,
     max_payload_bytes: usize,
     execution: Option<RemoteExecution>,
@@ -47,6 +51,7 @@ struct RemoteExecution {
     /// What the last turn in this session set it to; not known before.
     custom_status: Option<Option<Payload>>,
     keepsake: Option<Arc<[u8]>>,
+    hooks: Hooks,
 }
 
 /// What comes after the first half of a turn.
@@ -60,8 +65,8 @@ pub enum RemoteStep {
 
 impl RemoteSession {
     /// A session without history: for a new instance, or one whose execution is over.
-    pub fn new(instance: InstanceId, max_payload_bytes: usize) -> Self {
-        Self { instance, max_payload_bytes, execution: None, asked: None, rewinding: None }
+    pub fn new(registry: Arc<Registry>, instance: InstanceId, max_payload_bytes: usize) -> Self {
+        Self { registry, instance, max_payload_bytes, execution: None, asked: None, rewinding: None }
     }
 
     /// Takes in a history, and what a worker gave to keep, so that the next turn goes on where it ends.
@@ -71,7 +76,8 @@ impl RemoteSession {
             _ => None,
         });
         let Some((started, at)) = started else { return };
-        let mut execution = RemoteExecution::new((**started).clone(), at);
+        let (middleware, instance) = (&self.registry.middleware, &self.instance);
+        let mut execution = RemoteExecution::new((**started).clone(), at, middleware, instance);
         history.iter().for_each(|event| execution.note(event));
         execution.custom_status = None;
         execution.keepsake = keepsake;
@@ -103,17 +109,23 @@ impl RemoteSession {
             return RemoteStep::Done(turn);
         };
         turn.events.iter().for_each(|event| execution.note(event));
-        if let Some((reason, recurse)) = terminated {
+        let (middleware, instance) = (&self.registry.middleware, &self.instance);
+        let refused = execution.before(middleware, instance, &turn);
+        let mut answer = if let Some((reason, recurse)) = terminated {
             execution.ledger.terminated_recursively = recurse;
-            let answer =
-                TurnAnswer { completion: Some(Completion::Terminated(reason)), ..TurnAnswer::default() };
-            return RemoteStep::Done(execution.finish(&self.instance, turn, answer));
-        }
-        if let Some(failure) = room.refuse(turn.events.len() + 2) {
-            return RemoteStep::Done(execution.finish(&self.instance, turn, TurnAnswer::failed(failure)));
-        }
-        if execution.suspended {
+            TurnAnswer { completion: Some(Completion::Terminated(reason)), ..TurnAnswer::default() }
+        } else if execution.suspended {
+            // It obeys middleware when it is resumed, with the turn that its code takes then.
+            execution.after(middleware, instance, &turn, &mut TurnAnswer::default());
             return RemoteStep::Done(execution.close(turn));
+        } else if let Some(failure) = refused.or_else(|| room.refuse(turn.events.len() + 2)) {
+            TurnAnswer::failed(failure)
+        } else {
+            TurnAnswer::default()
+        };
+        if answer.completion.is_some() {
+            execution.after(middleware, instance, &turn, &mut answer);
+            return RemoteStep::Done(execution.finish(instance, turn, answer));
         }
         let asked = RemoteTurn {
             instance: self.instance.clone(),
@@ -130,6 +142,7 @@ impl RemoteSession {
     pub fn answer(&mut self, mut answer: TurnAnswer) -> Option<Turn> {
         let (turn, room) = self.asked.take()?;
         let execution = self.execution.as_mut()?;
+        execution.after(&self.registry.middleware, &self.instance, &turn, &mut answer);
         if let Some(failure) = answer.too_large(self.max_payload_bytes) {
             answer = TurnAnswer::failed(failure);
         } else if answer.completion.is_none() {
@@ -164,7 +177,8 @@ impl RemoteSession {
                 return;
             }
             started.version_inherited = false;
-            let execution = RemoteExecution::new((**started).clone(), event.timestamp);
+            let (middleware, instance) = (&self.registry.middleware, &self.instance);
+            let execution = RemoteExecution::new((**started).clone(), event.timestamp, middleware, instance);
             // A continuation's start has the time of the turn that asked for it, and no instance's clock goes back.
             let now = if started.generation > 0 { now.max(event.timestamp) } else { now };
             self.execution.insert(execution).open(now, turn);
@@ -206,8 +220,15 @@ impl RemoteSession {
 }
 
 impl RemoteExecution {
-    fn new(started: ExecutionStarted, started_at: Timestamp) -> Self {
+    fn new(
+        started: ExecutionStarted,
+        started_at: Timestamp,
+        middleware: &Middleware,
+        instance: &InstanceId,
+    ) -> Self {
+        let hooks = Hooks::begin(&Around { middleware, instance, started: &started });
         Self {
+            hooks,
             ledger: Ledger::new(started.created_at.unwrap_or(started_at)),
             started: Arc::new(started),
             history: Arc::default(),
@@ -218,6 +239,29 @@ impl RemoteExecution {
             ended: false,
             custom_status: Some(None),
             keepsake: None,
+        }
+    }
+
+    /// Middleware sees that a turn begins; the failure with which it refuses that.
+    fn before(
+        &mut self,
+        middleware: &Middleware,
+        instance: &InstanceId,
+        turn: &Turn,
+    ) -> Option<FailureDetails> {
+        self.hooks.before(&Around { middleware, instance, started: &self.started }, turn)
+    }
+
+    /// Middleware sees the answer to a turn.
+    fn after(
+        &mut self,
+        middleware: &Middleware,
+        instance: &InstanceId,
+        turn: &Turn,
+        answer: &mut TurnAnswer,
+    ) {
+        if !middleware.turns.is_empty() {
+            self.hooks.after(&Around { middleware, instance, started: &self.started }, turn, answer);
         }
     }
 
