@@ -148,7 +148,7 @@ pub(super) fn raw(arguments: &BenchArguments, folder: &Path, progress: &Progress
         Ok(Arc::new(SizeRecorder { inner, sizes: recorded }) as Arc<dyn Store>)
     };
     let builder = scenario::register(HubBuilder::new(open).partitions(arguments.partitions));
-    on_runtime(load::run(arguments, builder, progress))?;
+    on_runtime(load::run(arguments, builder, folder, &Arc::default(), progress))?;
     let sizes = sizes.lock().map(|sizes| sizes.clone()).unwrap_or_default();
     let path = folder.join("raw.log");
     let mut file = File::create(&path)?;

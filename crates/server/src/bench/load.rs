@@ -1,5 +1,6 @@
 //! Running a scenario on a hub, as a program that embeds it would.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,23 +8,33 @@ use std::time::{Duration, Instant};
 use steadfast_core::{Error, Result};
 use steadfast_engine::{Client, HubBuilder, StartOptions};
 
-use super::probe::current_rss_bytes;
-use super::query;
-use super::report::{Measured, Progress};
-use super::scenario::{CHAIN, FANOUT, GO, HELLO, PING, TIMER, WAITING};
-use super::{BenchArguments, Scenario, entities};
+use super::beside::Beside;
+use super::probe::{current_rss_bytes, folder_bytes, written_bytes};
+use super::report::{Disk, Measured, Progress};
+use super::scenario::{CARRY, CHAIN, FANOUT, GO, HELLO, PING, TIMER, WAITING};
+use super::watch::Watch;
+use super::{BenchArguments, Scenario, entities, events, fill, open_loop, query, scenario};
 
 /// How long an instance of the scenario `timers` waits.
 const TIMER_MILLIS: u64 = 2000;
 
+/// Runs the scenario on a hub, with what goes on beside it, and counts what it writes.
 pub(super) async fn run(
     arguments: &BenchArguments,
     builder: HubBuilder,
+    folder: &Path,
+    watch: &Arc<Watch>,
     progress: &Progress,
 ) -> Result<Measured> {
     let hub = builder.start().await?;
     let client = hub.client();
-    let before = hub.store_metrics();
+    let purged = Some(arguments.instances).filter(|_| arguments.scenario == Scenario::Purge);
+    if let Some(instances) = arguments.prefill.max(purged) {
+        fill::until(&client, instances).await?;
+    }
+    let (before, read_before, written_before) =
+        (hub.store_metrics(), watch.histories_read(), written_bytes()?);
+    let beside = Beside::start(&client, arguments);
     let BenchArguments { instances, concurrency, .. } = *arguments;
     let mut measured = match arguments.scenario {
         Scenario::Chain => chain(&client, instances).await?,
@@ -36,20 +47,64 @@ pub(super) async fn run(
         Scenario::EntityCall => entities::steps(&client, instances, false).await?,
         Scenario::EntityLock => entities::steps(&client, instances, true).await?,
         Scenario::Query => query::run(&client, instances, concurrency, progress).await?,
-        Scenario::Ping => short(&client, instances, concurrency, progress, Short::Ping).await?,
-        _ => short(&client, instances, concurrency, progress, Short::Hello).await?,
+        Scenario::Events => events::run(&client, arguments, progress).await?,
+        Scenario::Purge => fill::purge(&client).await?,
+        scenario => {
+            let which = match scenario {
+                Scenario::Ping => Short::Ping,
+                Scenario::Carry => Short::Carry(scenario::payload(arguments.payload_bytes).into()),
+                _ => Short::Hello,
+            };
+            match (arguments.rate, arguments.seconds) {
+                (Some(rate), seconds) => {
+                    let length = Duration::from_secs_f64(seconds.unwrap_or(instances as f64 / rate));
+                    open_loop::run(&client, which, rate, length, watch, progress).await?
+                }
+                (None, Some(seconds)) => timed(&client, concurrency, seconds, progress, which).await?,
+                (None, None) => short(&client, instances, concurrency, progress, which).await?,
+            }
+        }
     };
     let after = hub.store_metrics();
     measured.log_bytes = after.log_bytes - before.log_bytes;
     measured.log_syncs = after.log_syncs - before.log_syncs;
+    measured.histories_read = watch.histories_read() - read_before;
+    measured.beside(beside.end().await?);
+    let stored_instances = client.counts().await?.orchestrations();
     hub.stop().await?;
+    // Only now everything has been materialised.
+    let materialised = watch.metrics();
+    watch.release();
+    // The load beside queries, and the past of those that get events, are not among what was counted.
+    if matches!(arguments.scenario, Scenario::Query | Scenario::Events) {
+        return Ok(measured);
+    }
+    measured.disk = Some(Disk {
+        materialised_bytes: materialised.materialised_bytes.saturating_sub(before.materialised_bytes),
+        written_bytes: written_bytes()? - written_before,
+        disk_bytes: folder_bytes(folder)?,
+        stored_instances,
+    });
     Ok(measured)
 }
 
-#[derive(Clone, Copy)]
+/// A short orchestration.
+#[derive(Clone)]
 pub(super) enum Short {
     Hello,
     Ping,
+    /// One activity, with a payload that goes all the way.
+    Carry(Arc<str>),
+}
+
+impl Short {
+    /// How many activities it has.
+    pub(super) fn activities(&self) -> u64 {
+        match self {
+            Self::Hello => 3,
+            Self::Ping | Self::Carry(_) => 1,
+        }
+    }
 }
 
 /// A client, of a hub in this process or elsewhere.
@@ -63,6 +118,9 @@ impl RunsShort for Client {
         match which {
             Short::Hello => self.start(HELLO, ()).await?.result().await.map(drop)?,
             Short::Ping => self.start(PING, ()).await?.result().await.map(drop)?,
+            Short::Carry(payload) => {
+                self.start(CARRY, payload.to_string()).await?.result().await.map(drop)?
+            }
         }
         Ok(())
     }
@@ -73,6 +131,9 @@ impl RunsShort for steadfast_remote::Client {
         match which {
             Short::Hello => self.start(HELLO, ()).await?.result().await.map(drop)?,
             Short::Ping => self.start(PING, ()).await?.result().await.map(drop)?,
+            Short::Carry(payload) => {
+                self.start(CARRY, payload.to_string()).await?.result().await.map(drop)?
+            }
         }
         Ok(())
     }
@@ -86,13 +147,30 @@ pub(super) async fn short<C: RunsShort>(
     progress: &Progress,
     which: Short,
 ) -> Result<Measured> {
-    let activities = match which {
-        Short::Hello => 3,
-        Short::Ping => 1,
-    };
+    let activities = which.activities();
     let began = Instant::now();
     let latencies =
-        each(client, instances, concurrency, progress, move |client: C, _| client.run(which)).await?;
+        each(client, instances, concurrency, progress, move |client: C, _| client.run(which.clone())).await?;
+    Ok(Measured::new(instances, activities * instances, began.elapsed(), latencies))
+}
+
+/// Short instances for so long, some at a time.
+async fn timed(
+    client: &Client,
+    concurrency: u64,
+    seconds: f64,
+    progress: &Progress,
+    which: Short,
+) -> Result<Measured> {
+    let activities = which.activities();
+    let began = Instant::now();
+    let ends = began + Duration::from_secs_f64(seconds);
+    let latencies =
+        each_until(client, u64::MAX, Some(ends), concurrency, progress, move |client: Client, _| {
+            client.run(which.clone())
+        })
+        .await?;
+    let instances = latencies.len() as u64;
     Ok(Measured::new(instances, activities * instances, began.elapsed(), latencies))
 }
 
@@ -110,6 +188,23 @@ where
     F: Fn(C, u64) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<()>> + Send,
 {
+    each_until(client, instances, None, concurrency, progress, work).await
+}
+
+/// [`each`], and begins none any more from some moment on.
+async fn each_until<C, F, Fut>(
+    client: &C,
+    instances: u64,
+    ends: Option<Instant>,
+    concurrency: u64,
+    progress: &Progress,
+    work: F,
+) -> Result<Vec<Duration>>
+where
+    C: Clone + Send + 'static,
+    F: Fn(C, u64) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<()>> + Send,
+{
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = Vec::new();
     for _ in 0..concurrency.min(instances) {
@@ -118,7 +213,7 @@ where
             let mut taken = Vec::new();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= instances {
+                if number >= instances || ends.is_some_and(|ends| Instant::now() >= ends) {
                     return Ok::<_, Error>(taken);
                 }
                 let began = Instant::now();

@@ -1,28 +1,35 @@
 //! `steadfast bench`: what the runtime does on this machine, with every step durable.
 
+mod beside;
 mod entities;
+mod events;
+mod fill;
 mod limits;
 mod load;
+mod open_loop;
 mod probe;
 mod query;
 mod remote;
 mod report;
 mod scenario;
+mod stalls;
+mod startup;
+mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use steadfast_core::Result;
 use steadfast_engine::{HubBuilder, HubOptions};
-use steadfast_store_sled::{SledOptions, SledStore};
 
 use load::Short;
 use probe::{fdatasync_micros, median, peak_rss_mb};
 use remote::Protocol;
 pub(crate) use remote::{WorkerArguments, work};
 use report::{Progress, Report};
+use watch::Watch;
 
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,6 +55,15 @@ pub(crate) enum Scenario {
     /// Pages of finished instances by each filter, with `hello` beside: fills the store first, unless a run before has
     /// filled that of `--data-dir`.
     Query,
+    /// Events for instances that have done `--steps` activities before, `--events` for each; counts events. With `--resident`
+    /// fewer than there are instances, each has to be read and replayed.
+    Events,
+    /// One activity; its input is `--payload-bytes` long and comes back.
+    Carry,
+    /// A purge of so many finished instances: fills the store first, unless a run before has filled that of `--data-dir`.
+    Purge,
+    /// Starts after a crash, with a log that so many `hello`s have left; counts starts.
+    Startup,
     /// `hello` with a server process and a worker process on this machine; see `--protocol`.
     RemoteHello,
     /// `ping` likewise.
@@ -82,6 +98,34 @@ pub(crate) struct BenchArguments {
     /// which a second holds only a fraction of the usual work.
     #[arg(long)]
     materialise_every: Option<u64>,
+    /// For events: how many activities each instance has run before.
+    #[arg(long, default_value_t = 0)]
+    steps: u64,
+    /// For events: how many each instance gets.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    events: u64,
+    /// For carry: how long the payload is.
+    #[arg(long, default_value_t = 0)]
+    payload_bytes: usize,
+    /// For hello, ping and carry: so many begin a second, whatever becomes of those before, and latencies count from when each
+    /// was due. Reports stalls, and what took long meanwhile.
+    #[arg(long, value_parser = positive)]
+    rate: Option<f64>,
+    /// For hello, ping and carry: for how long, instead of how many instances.
+    #[arg(long, value_parser = positive)]
+    seconds: Option<f64>,
+    /// Beside the load: so many pages of finished instances are asked for in a second.
+    #[arg(long, value_parser = positive)]
+    pages_per_second: Option<f64>,
+    /// Beside the load: what ended so many seconds ago is purged.
+    #[arg(long)]
+    retain_seconds: Option<u64>,
+    /// How many finished instances are in the store before; those that a run before has left in `--data-dir` count.
+    #[arg(long)]
+    prefill: Option<u64>,
+    /// How many sessions may be in memory.
+    #[arg(long)]
+    resident: Option<usize>,
     /// Where the data goes; a temporary folder that is removed afterwards when absent.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -110,7 +154,12 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
         Scenario::Raw => limits::raw(&arguments, &folder, &progress)?,
         Scenario::RemoteHello => remote::run(&arguments, &folder, &progress, Short::Hello)?,
         Scenario::RemotePing => remote::run(&arguments, &folder, &progress, Short::Ping)?,
-        _ => on_runtime(load::run(&arguments, builder(&arguments, &folder), &progress))?,
+        Scenario::Startup => on_runtime(startup::run(&arguments, &folder, &Arc::default(), &progress))?,
+        _ => {
+            let watch = Arc::default();
+            let builder = builder(&arguments, &folder, &watch);
+            on_runtime(load::run(&arguments, builder, &folder, &watch, &progress))?
+        }
     };
     progress.finish();
     syncs.extend(fdatasync_micros(&folder)?);
@@ -132,12 +181,9 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
 }
 
 /// A hub on sled, with the code of the scenarios.
-fn builder(arguments: &BenchArguments, folder: &std::path::Path) -> HubBuilder {
-    let folder = folder.join("hub");
-    let open = move |partitions| {
-        let options = SledOptions { partitions, ..SledOptions::default() };
-        Ok(Arc::new(SledStore::open(&folder, options)?) as Arc<dyn steadfast_store::Store>)
-    };
+fn builder(arguments: &BenchArguments, folder: &Path, watch: &Arc<Watch>) -> HubBuilder {
+    let (folder, watch) = (folder.join("hub"), watch.clone());
+    let open = move |partitions| watch.open(&folder, partitions);
     let mut options = HubOptions::default();
     if arguments.scenario == Scenario::Waiting {
         // What is measured is the memory of idle instances, so they are to become idle soon.
@@ -146,8 +192,24 @@ fn builder(arguments: &BenchArguments, folder: &std::path::Path) -> HubBuilder {
     if let Some(millis) = arguments.materialise_every {
         options.materialise_interval = Duration::from_millis(millis);
     }
+    if let Some(resident) = arguments.resident {
+        options.resident_sessions_max = resident;
+    }
+    if arguments.scenario == Scenario::Startup {
+        options.materialise_interval = startup::NEVER;
+        options.materialise_after_bytes = usize::MAX;
+        options.overlay_bytes_max = usize::MAX;
+    }
     let builder = query::register(entities::register(HubBuilder::new(open)));
+    let builder = fill::register(events::register(builder));
     scenario::register(builder.partitions(arguments.partitions).options(options))
+}
+
+fn positive(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("it is a number greater than 0".to_owned()),
+    }
 }
 
 fn on_runtime<T>(future: impl Future<Output = Result<T>>) -> Result<T> {

@@ -1,7 +1,8 @@
-//! What the machine does at the moment: the price of an fdatasync, and the memory of this process.
+//! What the machine does at the moment: the price of an fdatasync, the memory of this process, what it has written.
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -42,9 +43,29 @@ pub(super) fn current_rss_bytes() -> Result<u64> {
     Ok((status_kib("VmRSS:")? * 1024.0) as u64)
 }
 
+/// The bytes that this process has had written to disks.
+pub(super) fn written_bytes() -> Result<u64> {
+    Ok(number_of("/proc/self/io", "write_bytes:")? as u64)
+}
+
+/// The space that all files below `folder` take on the disk, in bytes.
+pub(super) fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { folder_bytes(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
+
 fn status_kib(field: &str) -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    number_of("/proc/self/status", field)
+}
+
+fn number_of(file: &str, field: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(file)?;
     let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok());
-    kib.ok_or_else(|| Error::msg(format!("/proc/self/status has no {field}")))
+    let number = line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok());
+    number.ok_or_else(|| Error::msg(format!("{file} has no {field}")))
 }

@@ -90,7 +90,8 @@ pub(super) fn run(
         });
         let client = client.await?;
         // The worker is there, and everything is warm, when the first ones have come through.
-        short(&client, instances.min(concurrency), concurrency, &Progress::new(true, 0), which).await?;
+        short(&client, instances.min(concurrency), concurrency, &Progress::new(true, 0), which.clone())
+            .await?;
         short(&client, instances, concurrency, progress, which).await
     })
 }

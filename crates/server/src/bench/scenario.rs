@@ -11,9 +11,12 @@ use steadfast_core::model::{
 use steadfast_engine::HubBuilder;
 
 pub(crate) const GREET: ActivityName<String, String> = ActivityName::new("greet");
+const CARRIED: ActivityName<String, String> = ActivityName::new("carried");
 pub(crate) const STAMP: ActivityName<u64, u64> = ActivityName::new("stamp");
 pub(crate) const HELLO: OrchestrationName<(), Vec<String>> = OrchestrationName::new("hello");
 pub(crate) const PING: OrchestrationName<(), String> = OrchestrationName::new("ping");
+/// Its input goes through one activity, and is its result.
+pub(crate) const CARRY: OrchestrationName<String, String> = OrchestrationName::new("carry");
 pub(crate) const CHAIN: OrchestrationName<u64, Vec<u64>> = OrchestrationName::new("chain");
 pub(crate) const FANOUT: OrchestrationName<u64, u64> = OrchestrationName::new("fanout");
 pub(crate) const TIMER: OrchestrationName<u64, ()> = OrchestrationName::new("timer");
@@ -55,8 +58,28 @@ pub(crate) fn greeting() -> ActivityDefinition<String, String> {
     activity("greet", |_: ActivityContext, city: String| async move { Ok::<_, Error>(greet(&city)) })
 }
 
+/// Text of so many bytes that cannot be compressed.
+pub(crate) fn payload(bytes: usize) -> String {
+    // Different ones are not needed: nothing looks for what they have in common.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let letters = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'0' + (state % 74) as u8)
+    });
+    // JSON would write a backslash as two.
+    letters.filter(|letter| *letter != '\\').take(bytes).collect()
+}
+
 pub(crate) fn register(builder: HubBuilder) -> HubBuilder {
     builder
+        .register(activity("carried", |_: ActivityContext, payload: String| async move {
+            Ok::<_, Error>(payload)
+        }))
+        .register(orchestration("carry", |ctx: OrchestrationContext, payload: String| async move {
+            Ok::<_, Error>(ctx.call(CARRIED, payload).await?)
+        }))
         .register(hello())
         .register(ping())
         .register(greeting())

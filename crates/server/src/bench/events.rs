@@ -1,0 +1,68 @@
+//! The scenario `events`: instances with a history, that are sent events in turn. With fewer sessions in memory than
+//! there are instances, each event meets one that has to be read and replayed first.
+
+use std::time::{Duration, Instant};
+
+use steadfast_core::Result;
+use steadfast_core::model::{OrchestrationContext, OrchestrationName, orchestration};
+use steadfast_engine::{Client, HubBuilder, StartOptions};
+
+use super::load::each;
+use super::report::{Measured, Progress};
+use super::scenario::{GO, STAMP};
+use super::{BenchArguments, fill};
+
+const EVENTFUL: OrchestrationName<(u64, u64), ()> = OrchestrationName::new("eventful");
+
+/// How often it is looked whether an instance has done its steps.
+const LOOK: Duration = Duration::from_millis(5);
+
+pub(super) fn register(builder: HubBuilder) -> HubBuilder {
+    builder.register(orchestration(
+        "eventful",
+        |ctx: OrchestrationContext, (steps, events): (u64, u64)| async move {
+            for step in 0..steps {
+                ctx.call(STAMP, step).await?;
+            }
+            ctx.set_custom_status(&"waiting")?;
+            for _ in 0..events {
+                ctx.wait_for_event::<u64>(GO).await?;
+            }
+            Result::<_>::Ok(())
+        },
+    ))
+}
+
+/// Counts events. The latencies are of the last one for each instance: from the call to the instance's end.
+pub(super) async fn run(
+    client: &Client,
+    arguments: &BenchArguments,
+    progress: &Progress,
+) -> Result<Measured> {
+    let BenchArguments { instances, concurrency, steps, events, .. } = *arguments;
+    let id = |number: u64| format!("eventful-{number:09}");
+    each(client, instances, concurrency, &Progress::new(true, 0), move |client, number| async move {
+        let options = StartOptions { instance_id: Some(id(number)), ..StartOptions::default() };
+        client.start_with(EVENTFUL, (steps, events), options).await?;
+        while client.state(&id(number)).await?.custom_status.is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    })
+    .await?;
+    fill::settle().await;
+    let began = Instant::now();
+    for event in 1..events {
+        each(client, instances, concurrency, progress, move |client, number| async move {
+            Ok(client.raise_event(&id(number), GO, &event).await?)
+        })
+        .await?;
+    }
+    let latencies = each(client, instances, concurrency, progress, move |client, number| async move {
+        client.raise_event(&id(number), GO, &events).await?;
+        client.wait_for_completion(&id(number), None).await?;
+        Ok(())
+    })
+    .await?;
+    Ok(Measured::new(instances * events, 0, began.elapsed(), latencies))
+}
