@@ -1,7 +1,8 @@
 """How the runtime scales: runs `steadfast bench` over a range of one size at a time, and writes a CSV for each shape.
 
     cargo build --release
-    python benches/scale/run.py                      # all shapes, about twenty minutes
+    python benches/scale/run.py                      # all shapes, twenty minutes at most
+    python benches/scale/run.py --shapes tail --tail-seconds 600
     python benches/scale/run.py --shapes stored      # one of them
     python benches/scale/run.py --quick              # tiny sizes, a few minutes: whether it works
     python benches/scale/plot.py                     # SVGs of what is in benches/results
@@ -91,10 +92,11 @@ def history(run):
     for x in (10, 100, 1000, *run.size((10_000, 100_000), ())):
         instances = max(2, min(50, 200_000 // x))
         flags = ("--scenario", "events", "--instances", instances, "--steps", x, "--events", 5)
-        # One at a time, but for the steps before, which would take too long so.
+        # One after the other in one partition: each partition may have a session at least, so two of them would keep two.
         for series, resident in (("in memory", 1000), ("read and replayed", 1)):
             run.point(
-                "history", series, x, *flags, "--resident", resident, "--concurrency", 2, needs=4 + instances * x / 8000
+                "history", series, x, *flags, "--resident", resident, "--concurrency", 1, "--partitions", 1,
+                needs=5 + instances * x / 10_000,
             )
 
 
@@ -132,7 +134,7 @@ def purge(run):
 
 def tail(run):
     """`hello` at half of the greatest rate, for long, with a query load: p99, p99.9 and every stall."""
-    seconds = run.arguments.tail_seconds or run.size(600, 3)
+    seconds = run.arguments.tail_seconds or run.size(240, 3)
     greatest = run.point("tail", "greatest rate", 0, "--seconds", 2 * run.each, "--concurrency", 1000)
     if greatest is None:
         return
@@ -146,9 +148,9 @@ def tail(run):
 
 
 def disk(run):
-    """What is written for each `hello`, and the space taken, with a purge of what ended 30 seconds ago."""
-    seconds = run.arguments.disk_seconds or run.size(120, 4)
-    retain = run.size(30, 1)
+    """What is written for each `hello`, and the space taken, with a purge of what ended twenty seconds ago."""
+    seconds = run.arguments.disk_seconds or run.size(60, 4)
+    retain = run.size(20, 1)
     for x in run.size((500, 5000), (100,)):
         flags = ("--rate", x, "--seconds", seconds, "--retain-seconds", retain)
         run.point("disk", f"kept for {retain} s", x, *flags, needs=seconds)
@@ -200,12 +202,12 @@ def main():
     names = [shape.__name__ for shape in SHAPES]
     parser.add_argument("--shapes", nargs="+", choices=names, default=names)
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
-    parser.add_argument("--minutes", type=float, default=25, help="what would take longer is left out, and said so (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=20, help="what would take longer is left out, and said so (%(default)s)")
     parser.add_argument("--seconds", type=float, default=6, help="for each point of a load (%(default)s)")
     parser.add_argument("--stored", type=int, help="the greatest number of finished instances (5,000,000)")
     parser.add_argument("--purge", type=int, help="how many are purged (1,000,000)")
-    parser.add_argument("--tail-seconds", type=float, help="for how long tails are looked at (600)")
-    parser.add_argument("--disk-seconds", type=float, help="for how long disks are filled (120)")
+    parser.add_argument("--tail-seconds", type=float, help="for how long tails are looked at (240)")
+    parser.add_argument("--disk-seconds", type=float, help="for how long disks are filled, each time (60)")
     parser.add_argument("--results", type=Path, default=ROOT / "benches" / "results")
     parser.add_argument("--work", type=Path, help="where the data goes; it should be on a real disk")
     parser.add_argument("--binary", type=Path, default=ROOT / "target" / "release" / "steadfast")

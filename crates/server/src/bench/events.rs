@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use steadfast_core::Result;
 use steadfast_core::model::{OrchestrationContext, OrchestrationName, orchestration};
 use steadfast_engine::{Client, HubBuilder, StartOptions};
@@ -14,6 +15,9 @@ use super::{BenchArguments, fill};
 
 const EVENTFUL: OrchestrationName<(u64, u64), ()> = OrchestrationName::new("eventful");
 
+/// How many activities are under way at once: a long history is to be there soon.
+const AT_ONCE: usize = 100;
+
 /// How often it is looked whether an instance has done its steps.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -21,8 +25,9 @@ pub(super) fn register(builder: HubBuilder) -> HubBuilder {
     builder.register(orchestration(
         "eventful",
         |ctx: OrchestrationContext, (steps, events): (u64, u64)| async move {
-            for step in 0..steps {
-                ctx.call(STAMP, step).await?;
+            for first in (0..steps).step_by(AT_ONCE) {
+                let last = steps.min(first + AT_ONCE as u64);
+                try_join_all((first..last).map(|step| ctx.call(STAMP, step))).await?;
             }
             ctx.set_custom_status(&"waiting")?;
             for _ in 0..events {

@@ -98,7 +98,7 @@ pub(crate) struct BenchArguments {
     /// which a second holds only a fraction of the usual work.
     #[arg(long)]
     materialise_every: Option<u64>,
-    /// For events: how many activities each instance has run before.
+    /// For events: how many activities each instance has run before, a hundred at a time.
     #[arg(long, default_value_t = 0)]
     steps: u64,
     /// For events: how many each instance gets.
