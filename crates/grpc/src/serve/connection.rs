@@ -1,6 +1,7 @@
 //! Connections: how many there may be, and how long they may take to begin.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,12 +9,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::TARGET;
+use super::gate::Phase;
+use super::http::Http;
 use super::tls::Tls;
 
 /// What a client sends first: HTTP/2's preface and the head of its settings.
@@ -22,13 +25,9 @@ const GREETING_BYTES: usize = 24 + 9;
 /// How long nothing is accepted after the operating system refused to, for want of descriptors as a rule.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
-/// How many connections wait to be served.
-const ACCEPTED_QUEUE: usize = 64;
-
 /// One connection, which has one of the server's places.
 pub(super) struct Connection {
     stream: Stream,
-    peer: TcpConnectInfo,
     greeting: Option<Greeting>,
     _place: OwnedSemaphorePermit,
 }
@@ -45,21 +44,8 @@ struct Greeting {
 }
 
 impl Connection {
-    fn new(
-        stream: Stream,
-        peer: TcpConnectInfo,
-        until: Pin<Box<Sleep>>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { stream, peer, greeting: Some(Greeting { missing: GREETING_BYTES, until }), _place: place }
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.peer.clone()
+    fn new(stream: Stream, until: Pin<Box<Sleep>>, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, greeting: Some(Greeting { missing: GREETING_BYTES, until }), _place: place }
     }
 }
 
@@ -128,29 +114,26 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Accepts connections until the receiver is dropped.
+/// Accepts connections.
 pub(super) struct Acceptor {
     pub(super) tls: Option<Tls>,
     pub(super) places: Arc<Semaphore>,
     pub(super) greeting_timeout: Duration,
+    pub(super) http: Arc<Http>,
+    pub(super) phase: watch::Receiver<Phase>,
 }
 
 impl Acceptor {
-    /// The connections of all sockets.
-    pub(super) fn start(self, sockets: Vec<TcpListener>) -> mpsc::Receiver<Connection> {
-        let (accepted, connections) = mpsc::channel(ACCEPTED_QUEUE);
-        let acceptor = Arc::new(self);
-        for socket in sockets {
-            tokio::spawn(acceptor.clone().accept(socket, accepted.clone()));
-        }
-        connections
-    }
-
-    async fn accept(self: Arc<Self>, socket: TcpListener, accepted: mpsc::Sender<Connection>) {
+    /// Serves the connections of a socket until the server closes and they are over. If it is dropped, they are cut.
+    pub(super) async fn serve(self: Arc<Self>, socket: TcpListener) {
+        let mut connections = JoinSet::new();
+        let mut phase = self.phase.clone();
         loop {
             let stream = tokio::select! {
-                () = accepted.closed() => return,
+                _ = phase.wait_for(|phase| *phase == Phase::Closed) => break,
                 stream = socket.accept() => stream,
+                // Those that are over are forgotten.
+                Some(_) = connections.join_next() => continue,
             };
             let (stream, address) = match stream {
                 Ok(stream) => stream,
@@ -164,19 +147,15 @@ impl Acceptor {
                 tracing::warn!(target: TARGET, %address, "a connection is closed: there are as many as there may be");
                 continue;
             };
-            tokio::spawn(self.clone().begin(stream, place, accepted.clone()));
+            connections.spawn(self.clone().begin(stream, address, place));
         }
+        drop(socket);
+        while connections.join_next().await.is_some() {}
     }
 
-    async fn begin(
-        self: Arc<Self>,
-        stream: TcpStream,
-        place: OwnedSemaphorePermit,
-        accepted: mpsc::Sender<Connection>,
-    ) {
+    async fn begin(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         // Without it small answers wait for acknowledgements; where it cannot be set they do.
         let _ = stream.set_nodelay(true);
-        let peer = stream.connect_info();
         let mut until = Box::pin(tokio::time::sleep(self.greeting_timeout));
         let stream = match &self.tls {
             None => Stream::Plain(stream),
@@ -189,13 +168,12 @@ impl Acceptor {
                 match secured {
                     Ok(stream) => Stream::Tls(Box::new(stream)),
                     Err(error) => {
-                        tracing::debug!(target: TARGET, ?peer, %error, "a connection did not become secure");
+                        tracing::debug!(target: TARGET, %address, %error, "a connection did not become secure");
                         return;
                     }
                 }
             }
         };
-        // The receiver is gone when the server shuts down.
-        let _ = accepted.send(Connection::new(stream, peer, until, place)).await;
+        self.http.clone().serve(Connection::new(stream, until, place)).await;
     }
 }

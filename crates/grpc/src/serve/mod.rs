@@ -7,6 +7,7 @@ mod connection;
 mod deadline;
 mod gate;
 mod held;
+mod http;
 mod hubs;
 mod listen;
 mod methods;
@@ -14,14 +15,12 @@ mod open;
 mod options;
 mod tls;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream;
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, watch};
-use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -35,13 +34,11 @@ use crate::wire::FILE_DESCRIPTOR_SET;
 use crate::wire::task_hub_sidecar_service_server::SERVICE_NAME;
 use connection::Acceptor;
 use gate::{CallLinkGate, Gate, Phase, Shared, WorkerLinkGate};
+use http::Http;
 use open::Open;
 
 /// The target of what a server reports.
 const TARGET: &str = "steadfast::server";
-
-/// How large the metadata of a call may be, in bytes.
-const METADATA_BYTES_MAX: u32 = 16 << 10;
 
 /// How long connections may take to close when all is done. Their answers are sent by then, and a client that
 /// does not say goodbye is not waited for.
@@ -50,9 +47,6 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// A server could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The transport failed.
-    #[error("the server failed")]
-    Transport(#[from] tonic::transport::Error),
     /// The description of the service cannot be read.
     #[error("the service's description cannot be used: {problem}")]
     Reflection {
@@ -66,7 +60,7 @@ pub enum ServeError {
 /// sent away with `UNAVAILABLE`, connections with GOAWAY.
 ///
 /// # Errors
-/// When the transport fails.
+/// When the service's description cannot be used.
 pub async fn serve(
     listeners: Listeners,
     tls: Option<Tls>,
@@ -89,37 +83,30 @@ pub async fn serve(
     });
     let (health, health_service) = tonic_health::server::health_reporter();
     announce(&health, ServingStatus::Serving).await;
-    let acceptor =
-        Acceptor { tls, places: places(limits.connections), greeting_timeout: options.greeting_timeout };
-    let connections = acceptor.start(listeners.sockets);
-    let incoming = stream::unfold(connections, |mut connections| async move {
-        let connection = connections.recv().await?;
-        Some((Ok::<_, Infallible>(connection), connections))
-    });
-    let mut router = Server::builder()
-        .max_concurrent_streams(limits.calls_per_connection)
-        .http2_max_header_list_size(METADATA_BYTES_MAX)
-        .http2_keepalive_interval(Some(options.keepalive_interval))
-        .add_service(Gate(shared.clone()))
-        .add_service(Open::new(health_service, shared.clone()));
+    let mut http = Http::new(&options, phase.subscribe());
+    let gate = Gate(shared.clone());
+    http.add(gate.clone());
     if options.worker_extension {
-        let gate = Gate(shared.clone());
-        router = router.add_service(WorkerLinkGate(gate.clone())).add_service(CallLinkGate(gate));
+        http.add(WorkerLinkGate(gate.clone()));
+        http.add(CallLinkGate(gate));
     }
+    http.add(Open::new(health_service, shared.clone()));
     if options.reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|error| ServeError::Reflection { problem: error.to_string() })?;
-        router = router.add_service(Open::new(reflection, shared.clone()));
+        http.add(Open::new(reflection, shared.clone()));
     }
-    let mut closed = phase.subscribe();
-    let signal = async move {
-        // An error would mean that the sender, below, is gone.
-        let _ = closed.wait_for(|phase| *phase == Phase::Closed).await;
-    };
-    let served = router.serve_with_incoming_shutdown(incoming, signal);
+    let acceptor = Arc::new(Acceptor {
+        tls,
+        places: places(limits.connections),
+        greeting_timeout: options.greeting_timeout,
+        http: Arc::new(http),
+        phase: phase.subscribe(),
+    });
+    let served = join_all(listeners.sockets.into_iter().map(|socket| acceptor.clone().serve(socket)));
     let stop = async {
         shutdown.await;
         announce(&health, ServingStatus::NotServing).await;
@@ -132,9 +119,10 @@ pub async fn serve(
         tokio::time::sleep(GOODBYE).await;
     };
     tokio::select! {
-        served = served => Ok(served?),
-        () = stop => Ok(()),
+        _ = served => {}
+        () = stop => {}
     }
+    Ok(())
 }
 
 async fn announce(health: &HealthReporter, status: ServingStatus) {
