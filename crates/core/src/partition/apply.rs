@@ -236,6 +236,7 @@ impl Partition {
 
     /// Writes what was accepted in this record and is still in its queue.
     pub(super) fn write_accepted(&mut self) {
+        self.open.end_patience();
         for (instance, sequence) in std::mem::take(&mut self.open.fresh) {
             let Some(entry) = self.entries.get_mut(&instance) else { continue };
             let Some(queued) = entry.queued_mut(sequence).filter(|queued| !queued.logged) else { continue };

@@ -179,6 +179,9 @@ impl Partition {
         }
         self.deliver_delayed();
         self.evict_sessions();
+        if self.open.patience_ends.is_some_and(|at| at <= self.now) {
+            self.open.end_patience();
+        }
     }
 
     /// When [`Partition::tick`] next has something to do.
@@ -186,7 +189,7 @@ impl Partition {
         let timer = self.timers.first_key_value().map(|(timer, _)| timer.fire_at);
         let held = self.held.first().map(|(at, _)| *at);
         let delayed = self.delayed.first_key_value().map(|(key, _)| key.due);
-        [timer, held, delayed, self.next_eviction()].into_iter().flatten().min()
+        [timer, held, delayed, self.next_eviction(), self.open.patience_ends].into_iter().flatten().min()
     }
 
     /// Makes sure that the instance has an entry, asking for a load if nothing is known of it.
@@ -330,7 +333,7 @@ impl Partition {
         if suspension(&queued.message).is_some() {
             self.suspending.insert(instance.clone());
         }
-        self.open.fresh.push((instance.clone(), queued.sequence));
+        self.open.accepted(&queued.message, queued.sequence, now);
         entry.queue.push_back(queued);
         if of_use && !std::mem::replace(&mut entry.ready, true) {
             self.ready.push_back(instance.clone());

@@ -23,6 +23,9 @@ use crate::state::InstanceState;
 use crate::time::Timestamp;
 use crate::turn::HistoryRoom;
 
+/// How long the result of an activity may wait for a record that has to be written anyway: usually that of the turn that takes it.
+const PATIENCE: Duration = Duration::from_millis(10);
+
 /// How a partition behaves.
 #[derive(Debug, Clone)]
 pub struct PartitionOptions {
@@ -176,6 +179,10 @@ pub(super) struct OpenRecord {
     pub(super) effects: Vec<Effect>,
     /// Messages accepted since the record was opened; written when it is sealed, unless they are consumed by then.
     pub(super) fresh: Vec<(InstanceId, u64)>,
+    /// The same of messages that nobody waits for and that would come again: results of activities. By themselves they cause no
+    /// record until [`Self::patience_ends`].
+    pub(super) patient: Vec<(InstanceId, u64)>,
+    pub(super) patience_ends: Option<Timestamp>,
     /// Origins of messages that were discarded.
     pub(super) settled: Vec<Origin>,
     /// Facts that can wait for the next record that has to be written anyway.
@@ -264,6 +271,10 @@ impl Partition {
     /// collects the effects that need not wait. To be called after everything else.
     pub fn commit(&mut self) -> Commit {
         let mut commit = Commit::default();
+        // A capture must find everything in a record.
+        if self.closing || self.is_capture_due() {
+            self.open.end_patience();
+        }
         if self.sealed.is_empty() && self.open.must_be_written() {
             self.draining = self.running > 0;
             if !self.draining {
@@ -327,8 +338,12 @@ impl Partition {
         self.materialise_wanted = true;
     }
 
+    fn is_capture_due(&self) -> bool {
+        self.materialise_wanted || self.overlay_bytes >= self.options.materialise_after_bytes
+    }
+
     fn capture_if_wanted(&mut self) {
-        let due = self.materialise_wanted || self.overlay_bytes >= self.options.materialise_after_bytes;
+        let due = self.is_capture_due();
         let last = Position(self.open.position.0 - 1);
         // A turn under way holds messages that are in neither a queue nor a history.
         let complete = self.running == 0 && self.capture.is_none();
@@ -364,6 +379,7 @@ impl Partition {
         self.running == 0
             && self.sealed.is_empty()
             && !self.open.must_be_written()
+            && self.open.patient.is_empty()
             && (self.ready.is_empty() || self.closing)
             && self.work.is_empty()
             && self.purges.is_empty()
@@ -453,5 +469,22 @@ impl OpenRecord {
     /// Whether there is something that must become durable.
     pub(super) fn must_be_written(&self) -> bool {
         self.buffer.len() > self.head_len || !self.fresh.is_empty() || !self.settled.is_empty()
+    }
+
+    /// A message was accepted, which must become durable now, or soon.
+    pub(super) fn accepted(&mut self, message: &TaskMessage, sequence: u64, now: Timestamp) {
+        let entry = (message.instance.clone(), sequence);
+        if matches!(message.origin, Origin::Activity(_)) {
+            self.patient.push(entry);
+            self.patience_ends.get_or_insert(now.after(PATIENCE));
+        } else {
+            self.fresh.push(entry);
+        }
+    }
+
+    /// What could wait waits no longer.
+    pub(super) fn end_patience(&mut self) {
+        self.fresh.append(&mut self.patient);
+        self.patience_ends = None;
     }
 }

@@ -100,10 +100,10 @@ impl Partition {
             let Err(place) = entry.queue.binary_search_by_key(&sequence, |queued| queued.sequence) else {
                 continue;
             };
-            entry.queue.insert(place, queued);
             if !logged {
-                self.open.fresh.push((instance.clone(), sequence));
+                self.open.accepted(&queued.message, sequence, self.now);
             }
+            entry.queue.insert(place, queued);
         }
     }
 
