@@ -8,6 +8,7 @@ mod free_for_all;
 mod intake;
 mod memory;
 mod messages;
+mod patience;
 mod poison;
 mod programs;
 mod recovery;
