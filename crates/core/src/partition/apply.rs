@@ -237,7 +237,8 @@ impl Partition {
     /// Writes what was accepted in this record and is still in its queue.
     pub(super) fn write_accepted(&mut self) {
         self.open.end_patience();
-        for (instance, sequence) in std::mem::take(&mut self.open.fresh) {
+        let mut fresh = std::mem::take(&mut self.open.fresh);
+        for (instance, sequence) in fresh.drain(..) {
             let Some(entry) = self.entries.get_mut(&instance) else { continue };
             let Some(queued) = entry.queued_mut(sequence).filter(|queued| !queued.logged) else { continue };
             queued.logged = true;
@@ -248,6 +249,7 @@ impl Partition {
                 self.apply_accepted(&message, self.open.position);
             }
         }
+        self.open.fresh = fresh;
     }
 
     /// A start that the record at `position` or an earlier one accepted is visible as a pending instance, unless it is a

@@ -189,7 +189,7 @@ impl Partition {
         let timer = self.timers.first_key_value().map(|(timer, _)| timer.fire_at);
         let held = self.held.first().map(|(at, _)| *at);
         let delayed = self.delayed.first_key_value().map(|(key, _)| key.due);
-        [timer, held, delayed, self.next_eviction(), self.open.patience_ends].into_iter().flatten().min()
+        [timer, held, delayed, self.next_eviction(), self.end_of_patience()].into_iter().flatten().min()
     }
 
     /// Makes sure that the instance has an entry, asking for a load if nothing is known of it.

@@ -250,11 +250,14 @@ impl Partition {
     }
 
     pub(super) fn open_record(&mut self, position: Position) {
-        let mut buffer = std::mem::take(&mut self.open.buffer);
+        // Their room is used again.
+        let OpenRecord { mut buffer, mut fresh, mut patient, .. } = std::mem::take(&mut self.open);
         buffer.clear();
+        fresh.clear();
+        patient.clear();
         record::begin(self.options.id, position, &mut buffer);
         let head_len = buffer.len();
-        self.open = OpenRecord { position, buffer, head_len, ..OpenRecord::default() };
+        self.open = OpenRecord { position, buffer, head_len, fresh, patient, ..OpenRecord::default() };
     }
 
     /// Which partition this is.
@@ -336,6 +339,11 @@ impl Partition {
     /// Asks that what changed be captured for the instance store at the next opportunity.
     pub fn want_materialisation(&mut self) {
         self.materialise_wanted = true;
+    }
+
+    /// When what could wait has to be written, unless something that is under way leads to a record before.
+    pub(super) fn end_of_patience(&self) -> Option<Timestamp> {
+        self.open.patience_ends.filter(|_| self.running == 0 && self.sealed.is_empty())
     }
 
     fn is_capture_due(&self) -> bool {
