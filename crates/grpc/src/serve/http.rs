@@ -32,10 +32,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
+type Call = Box<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
+
 /// The services of a server, and how their connections are treated.
 pub(super) struct Http {
     builder: http2::Builder<TokioExecutor>,
-    services: Vec<(&'static str, Box<dyn Fn(Request<Body>) -> Answering + Send + Sync>)>,
+    services: Vec<(&'static str, Call)>,
     phase: watch::Receiver<Phase>,
 }
 
