@@ -56,7 +56,7 @@ pub(crate) struct PartitionFailure {
 pub(crate) struct PartitionActor {
     pub(super) machine: Partition,
     pub(super) shared: PartitionContext,
-    pub(super) instances: InstanceMap<Addr<InstanceActor>>,
+    pub(super) instances: InstanceMap<ResidentActor>,
     /// Clients that wait for what they asked to become durable.
     pub(super) calls: HashMap<Token, PendingCall, FixedState>,
     pub(super) reads: HashMap<Token, PendingRead, FixedState>,
@@ -74,6 +74,13 @@ pub(crate) struct PartitionActor {
     pub(super) pump_due: bool,
     pub(super) mail: Mail,
     guard: FailureGuard,
+}
+
+/// The actor of an instance in memory.
+pub(super) struct ResidentActor {
+    pub(super) address: Addr<InstanceActor>,
+    /// Tells it from others that the instance had before.
+    pub(super) number: u64,
 }
 
 /// An answer that was found and waits until what it shows is durable.

@@ -29,6 +29,8 @@ use crate::workers::{Item, Kept, TurnAnswered, Workers};
 /// address.
 pub(super) struct InstanceActor {
     pub(super) instance: InstanceId,
+    /// Tells it from other actors that the instance had before.
+    number: u64,
     pub(super) session: ResidentSession,
     pub(super) trail: Trail,
     partition: Addr<PartitionActor>,
@@ -160,6 +162,7 @@ impl InstanceActor {
     /// Starts the actor of an instance on the current thread.
     pub(super) fn start_for(
         instance: InstanceId,
+        number: u64,
         shared: &PartitionContext,
         partition: &Context<PartitionActor>,
     ) -> Addr<Self> {
@@ -177,6 +180,7 @@ impl InstanceActor {
         };
         Self {
             instance,
+            number,
             session,
             trail: Trail::default(),
             partition: partition.address(),
@@ -192,7 +196,8 @@ impl InstanceActor {
 
     /// At most one turn of an instance is under way, so the bound of the partition's mailbox is not in question.
     fn report(&self, outcome: TurnOutcome) {
-        self.partition.do_send(TurnDone { instance: self.instance.clone(), outcome });
+        let (instance, actor) = (self.instance.clone(), self.number);
+        self.partition.do_send(TurnDone { instance, actor, outcome });
     }
 
     fn run(&mut self, request: TurnRequest) -> Ended {
@@ -369,7 +374,7 @@ impl InstanceActor {
     /// A turn that waits for something real goes on among the activities, and one that may block where that harms nobody.
     /// They report from there.
     fn go_on_outside(&self, turn: Pin<Box<PendingEntityTurn>>) {
-        let (instance, partition) = (self.instance.clone(), self.partition.clone());
+        let (instance, actor, partition) = (self.instance.clone(), self.number, self.partition.clone());
         // Before anything can report the end.
         self.report(TurnOutcome::Outside(turn.messages().to_vec()));
         let is_here = EntityId::of_instance(&instance).is_some_and(|id| self.registry.has_entity(id.name()));
@@ -387,7 +392,7 @@ impl InstanceActor {
                 ended = turn => ended.into(),
                 () = given_up => TurnOutcome::GivenUp,
             };
-            partition.do_send(TurnDone { instance, outcome });
+            partition.do_send(TurnDone { instance, actor, outcome });
         };
         if may_block {
             let runtime = self.runtime.clone();

@@ -152,6 +152,8 @@ pub(crate) struct StateRead {
 #[rtype(result = "()")]
 pub(super) struct TurnDone {
     pub(super) instance: InstanceId,
+    /// The actor's number.
+    pub(super) actor: u64,
     pub(super) outcome: TurnOutcome,
 }
 

@@ -8,7 +8,7 @@ use steadfast_core::partition::{Effect, SessionSource, TurnRequest, Work};
 use steadfast_core::turn::CrashedTurn;
 use steadfast_store::{LogRecord, StoreError};
 
-use super::actor::{PartitionActor, PendingRead};
+use super::actor::{PartitionActor, PendingRead, ResidentActor};
 use super::instance::{GiveUp, InstanceActor, RunTurn, TurnOutcome};
 use super::messages::{Appended, Loaded, Materialised, PartitionMessage, TurnDone, TurnPanicked};
 use crate::storage::{AppendRequest, LoadRequest, MaterialiseRequest};
@@ -95,13 +95,13 @@ impl PartitionActor {
         if matches!(request.session, SessionSource::Resident | SessionSource::Entity(_))
             && let Some(actor) = self.instances.get(instance)
         {
-            actor.do_send(RunTurn(request));
+            actor.address.do_send(RunTurn(request));
             return;
         }
-        let instance = instance.clone();
-        let actor = InstanceActor::start_for(instance.clone(), &self.shared, context);
-        actor.do_send(RunTurn(request));
-        self.instances.insert(instance, actor);
+        let (instance, number) = (instance.clone(), self.token().0);
+        let address = InstanceActor::start_for(instance.clone(), number, &self.shared, context);
+        address.do_send(RunTurn(request));
+        self.instances.insert(instance, ResidentActor { address, number });
     }
 
     fn perform_effects(&mut self, effects: Vec<Effect>, context: &mut Context<Self>) {
@@ -222,7 +222,7 @@ impl PartitionActor {
         for instance in self.machine.orchestrations_outside() {
             if let Some(actor) = self.instances.get(instance) {
                 self.mail.note();
-                actor.do_send(GiveUp);
+                actor.address.do_send(GiveUp);
             }
         }
     }
@@ -246,6 +246,11 @@ impl Handler<TurnDone> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, done: TurnDone, context: &mut Context<Self>) {
+        // The answer to a turn that was given up may be on its way already. It is nobody's: another actor has the instance,
+        // whose turn would be taken for the one that it reports.
+        if self.instances.get(&done.instance).is_none_or(|current| current.number != done.actor) {
+            return;
+        }
         self.mail.note();
         match done.outcome {
             TurnOutcome::Done(turn) => self.machine.on_turn(&done.instance, turn),

@@ -8,16 +8,17 @@ use std::time::Duration;
 use steadfast_core::dispatch::ActivityLimit;
 use steadfast_core::turn::{RemoteTurn, TurnAnswer};
 use steadfast_core::{
-    ActionKind, Completion, IdReuse, InstanceId, OnExisting, OrchestrationStatus, OrchestratorAction, Payload,
+    ActionKind, Completion, IdReuse, InstanceId, OnExisting, OrchestrationStatus, OrchestratorAction,
+    Payload, Timestamp,
 };
 use steadfast_engine::{
-    Client, Delivered, Hub, HubBuilder, HubOptions, NameFilter, PerKind, StartOptions, WorkFilters, WorkItem,
-    WorkKind, WorkerConnection, WorkerProfile, Workers, WorkersOptions,
+    Client, Clock, Delivered, Hub, HubBuilder, HubOptions, NameFilter, PerKind, StartOptions, SystemClock,
+    WorkFilters, WorkItem, WorkKind, WorkerConnection, WorkerProfile, Workers, WorkersOptions,
 };
 use steadfast_store::{Fault, FaultPoint, MemoryStore, Operation, StoreError};
 use steadfast_testkit::VirtualClock;
 
-use crate::support::{end_of, fence, hub, hub_on, soon, stop, with_id};
+use crate::support::{Gate, end_of, fence, hub, hub_on, soon, stop, with_id};
 
 pub(crate) async fn started(builder: HubBuilder) -> (Hub, Client, Workers) {
     let hub = builder.workers(WorkersOptions::default()).start().await.unwrap();
@@ -377,6 +378,47 @@ async fn what_a_worker_gives_to_keep_comes_with_each_turn_of_the_execution_also_
     assert_eq!(begun.keepsake, None);
     workers.complete_turn(&token, completed());
     end_of(&client, "k").await;
+    stop(hub).await;
+}
+
+/// Stands still on the partition's thread while its gate is closed.
+struct GatedClock(Gate);
+
+impl Clock for GatedClock {
+    fn now(&self) -> Timestamp {
+        if std::thread::current().name().is_some_and(|name| name.starts_with("actix")) {
+            self.0.pass();
+        }
+        SystemClock.now()
+    }
+
+    fn on_jump(&self, wake: Box<dyn Fn() + Send + Sync>) -> bool {
+        SystemClock.on_jump(wake)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_meets_a_termination_on_its_way_does_not_take_its_place() {
+    let gate = Gate::default();
+    let (hub, client, workers) = started(hub(1).clock(Arc::new(GatedClock(gate.clone())))).await;
+    let mut one = worker(&workers, 1);
+    for n in 0..30 {
+        let id = format!("met-{n}");
+        start(&client, "met", &id).await;
+        let (token, _) = turn(&mut one).await;
+        fence(&client, &id).await;
+        gate.close();
+        let terminating = tokio::spawn({
+            let (client, id) = (client.clone(), id.clone());
+            async move { client.terminate(&id, "enough", false).await }
+        });
+        // The partition takes the termination; meanwhile the answer comes.
+        gate.reached().await;
+        workers.complete_turn(&token, TurnAnswer::default());
+        gate.open();
+        soon("the termination", terminating).await.unwrap().unwrap();
+        assert_eq!(end_of(&client, &id).await.status, OrchestrationStatus::Terminated);
+    }
     stop(hub).await;
 }
 
