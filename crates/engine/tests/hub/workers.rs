@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use steadfast_core::dispatch::ActivityLimit;
+use steadfast_core::failure::kinds;
 use steadfast_core::turn::{RemoteTurn, TurnAnswer};
 use steadfast_core::{
     ActionKind, Completion, IdReuse, InstanceId, OnExisting, OrchestrationStatus, OrchestratorAction,
@@ -419,6 +420,21 @@ async fn an_answer_that_meets_a_termination_on_its_way_does_not_take_its_place()
         soon("the termination", terminating).await.unwrap().unwrap();
         assert_eq!(end_of(&client, &id).await.status, OrchestrationStatus::Terminated);
     }
+    stop(hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_a_suspended_instance_is_bounded_as_well() {
+    let options = HubOptions { history_events_max: 30, ..HubOptions::default() };
+    let (hub, client, workers) = started(hub(1).options(options)).await;
+    let mut one = worker(&workers, 1);
+    start(&client, "suspended", "s").await;
+    let (token, _) = turn(&mut one).await;
+    workers.complete_turn(&token, TurnAnswer::default());
+    client.suspend("s", "a pause").await.unwrap();
+    soon("its end", async { while client.raise_event("s", "go", "on").await.is_ok() {} }).await;
+    let failure = end_of(&client, "s").await.failure.unwrap();
+    assert_eq!(failure.error_type, kinds::HISTORY_TOO_LONG);
     stop(hub).await;
 }
 

@@ -114,11 +114,13 @@ impl RemoteSession {
         let mut answer = if let Some((reason, recurse)) = terminated {
             execution.ledger.terminated_recursively = recurse;
             TurnAnswer { completion: Some(Completion::Terminated(reason)), ..TurnAnswer::default() }
+        } else if let Some(failure) = room.refuse(turn.events.len() + 2) {
+            TurnAnswer::failed(failure)
         } else if execution.suspended {
             // It obeys middleware when it is resumed, with the turn that its code takes then.
             execution.after(middleware, instance, &turn, &mut TurnAnswer::default());
             return RemoteStep::Done(execution.close(turn));
-        } else if let Some(failure) = refused.or_else(|| room.refuse(turn.events.len() + 2)) {
+        } else if let Some(failure) = refused {
             TurnAnswer::failed(failure)
         } else {
             TurnAnswer::default()
