@@ -1,9 +1,10 @@
 //! Runs every example as a process of its own, as a reader of the README would, and reads what it prints.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -29,29 +30,8 @@ impl Example {
     }
 
     fn run(&self) -> Finished {
-        let output = self.folder.path().join("output.txt");
-        let file = File::create(&output).unwrap();
-        let mut child = Command::new(executables().join(self.name))
-            .arg(self.folder.path().join("data"))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
-            }
-            if began.elapsed() > PATIENCE {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("{} hangs; it printed:\n{}", self.name, fs::read_to_string(&output).unwrap());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        Finished { status, output: fs::read_to_string(&output).unwrap() }
+        let data = self.folder.path().join("data");
+        Running::start(self.name, &executables().join(self.name), &[&data], self.folder.path()).finish()
     }
 
     /// Runs it and takes its output, which must be that of a program that ended well.
@@ -62,23 +42,82 @@ impl Example {
     }
 }
 
+/// A process that writes into a file. Dropping it ends it.
+struct Running {
+    name: String,
+    child: Child,
+    output: PathBuf,
+}
+
+impl Running {
+    fn start(name: &str, program: &Path, arguments: &[&dyn AsRef<OsStr>], folder: &Path) -> Self {
+        let output = folder.join(format!("{name}.txt"));
+        let file = File::create(&output).unwrap();
+        let child = Command::new(program)
+            .args(arguments.iter().map(|argument| (*argument).as_ref()))
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { name: name.to_owned(), child, output }
+    }
+
+    fn printed(&self) -> String {
+        fs::read_to_string(&self.output).unwrap()
+    }
+
+    /// Looks again and again until there is what is looked for.
+    fn until<T>(&mut self, found: impl Fn(&mut Self) -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = found(self) {
+                return found;
+            }
+            assert!(began.elapsed() < PATIENCE, "{} hangs; it printed:\n{}", self.name, self.printed());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends its input, and waits for its end.
+    fn finish(mut self) -> Finished {
+        drop(self.child.stdin.take());
+        let status = self.until(|running| running.child.try_wait().unwrap());
+        Finished { status, output: self.printed() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Where the examples are. `cargo test` builds them, but not when it is told to run this test only, so they are built
 /// here once more, which costs nothing when they are up to date.
 fn executables() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        // target/<profile>/deps/<this test>
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--workspace", "--examples", "--target-dir"]);
-        build.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "the examples must compile");
+        let profile = build(&["--examples"]);
         profile.join("examples")
     })
+}
+
+/// Builds something of the workspace, and says where.
+fn build(what: &[&str]) -> PathBuf {
+    // target/<profile>/deps/<this test>
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--workspace", "--target-dir"]).arg(profile.parent().unwrap());
+    build.args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "the examples must compile");
+    profile.to_owned()
 }
 
 /// The lines of `output` that contain `text`.
@@ -204,6 +243,32 @@ fn middleware_counts_logs_refuses_and_seals() {
             "3 operations",
         ],
     );
+}
+
+#[test]
+fn remote_program_runs_its_code_and_asks_for_it_in_processes_of_their_own() {
+    let profile =
+        build(&["--bin", "steadfast", "--example", "remote_program", "--features", "steadfast/remote"]);
+    let (folder, program) = (tempfile::tempdir().unwrap(), profile.join("examples/remote_program"));
+    let data = folder.path().join("data");
+    let serve: [&dyn AsRef<OsStr>; 5] = [&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &data];
+    let mut server = Running::start("server", &profile.join("steadfast"), &serve, folder.path());
+    let address = server.until(|server| {
+        let printed = server.printed();
+        let (_, ready) = printed.split_once("ready: address=")?;
+        Some(format!("http://{}", ready.split_once(' ')?.0))
+    });
+    let start = |role: &str| Running::start(role, &program, &[&role, &address], folder.path());
+    // Nobody runs it yet.
+    let mut client = start("client");
+    client.until(|client| client.printed().contains(" runs\n").then_some(()));
+    let worker = start("worker");
+    let Finished { status, output } = client.finish();
+    assert!(status.success(), "the client ended with {status}:\n{output}");
+    assert!(output.ends_with("Hello, Tokyo!\nHello, Seattle!\nHello, London!\n"), "{output}");
+    let Finished { status, output } = worker.finish();
+    assert!(status.success(), "the worker ended with {status}:\n{output}");
+    assert_contains(&output, &["The worker runs"]);
 }
 
 #[test]
