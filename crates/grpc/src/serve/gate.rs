@@ -21,6 +21,7 @@ use super::held::{Ending, Held};
 use super::hubs::{HubName, Hubs};
 use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, WORK, method_of};
 use super::options::Limits;
+use super::received::Receiving;
 use crate::wire::extension::call_link_server::{CallLinkServer, SERVICE_NAME as CALL_LINK};
 use crate::wire::extension::worker_link_server::{SERVICE_NAME as WORKER_LINK, WorkerLinkServer};
 use crate::wire::task_hub_sidecar_service_server::{SERVICE_NAME, TaskHubSidecarServiceServer};
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) calls: Arc<Semaphore>,
     pub(super) worker_streams: Arc<Semaphore>,
+    pub(super) receiving: Receiving,
     pub(super) phase: watch::Receiver<Phase>,
     /// Each call that ends by itself holds a receiver.
     pub(super) under_way: watch::Sender<()>,
@@ -123,6 +125,7 @@ impl Shared {
         let token = bearer(request.headers());
         let place = self.admit(method, &hub, token)?;
         let token = token.filter(|_| method.length != Length::Short).map(str::to_owned);
+        let request = request.map(|body| self.receiving.watch(body, method.is_one_message()));
         let mut places = vec![place];
         match method.length {
             Length::Short | Length::Wait => {

@@ -27,6 +27,11 @@ pub(super) struct Method {
 }
 
 impl Method {
+    /// Whether the caller sends one message, and no more.
+    pub(super) fn is_one_message(&self) -> bool {
+        self.length != Length::Calls && self.name != WORK
+    }
+
     /// Whether a worker says by it how its work went.
     pub(super) fn brings_results(&self) -> bool {
         self.length == Length::Short && self.any_of == [Worker]

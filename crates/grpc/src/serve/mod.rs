@@ -13,6 +13,7 @@ mod listen;
 mod methods;
 mod open;
 mod options;
+mod received;
 mod tls;
 
 use std::future::Future;
@@ -36,6 +37,7 @@ use connection::Acceptor;
 use gate::{CallLinkGate, Gate, Phase, Shared, WorkerLinkGate};
 use http::Http;
 use open::Open;
+use received::Receiving;
 
 /// The target of what a server reports.
 const TARGET: &str = "steadfast::server";
@@ -78,6 +80,7 @@ pub async fn serve(
         limits,
         calls: places(limits.calls),
         worker_streams: places(limits.worker_streams),
+        receiving: Receiving::new(limits.receiving_bytes, limits.message_bytes, options.message_timeout),
         phase: phase.subscribe(),
         under_way: watch::Sender::new(()),
     });
@@ -90,14 +93,14 @@ pub async fn serve(
         http.add(WorkerLinkGate(gate.clone()));
         http.add(CallLinkGate(gate));
     }
-    http.add(Open::new(health_service, shared.clone()));
+    http.add(Open::new(health_service, shared.clone(), true));
     if options.reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|error| ServeError::Reflection { problem: error.to_string() })?;
-        http.add(Open::new(reflection, shared.clone()));
+        http.add(Open::new(reflection, shared.clone(), false));
     }
     let acceptor = Arc::new(Acceptor {
         tls,

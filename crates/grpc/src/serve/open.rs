@@ -19,11 +19,13 @@ use super::held::Held;
 pub(super) struct Open<S> {
     inner: S,
     shared: Arc<Shared>,
+    /// Its calls are one message each.
+    is_single: bool,
 }
 
 impl<S> Open<S> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+    pub(super) fn new(inner: S, shared: Arc<Shared>, is_single: bool) -> Self {
+        Self { inner, shared, is_single }
     }
 }
 
@@ -49,6 +51,7 @@ where
             Ok(place) => place,
             Err(status) => return Box::pin(async move { Ok(Status::into_http(status)) }),
         };
+        let request = request.map(|body| self.shared.receiving.watch(body, self.is_single));
         let (answer, ending) = (self.inner.call(request), self.shared.at(Phase::Draining));
         Box::pin(async move {
             let answer = answer.await?;

@@ -17,6 +17,9 @@ pub struct Limits {
     pub worker_streams: usize,
     /// The largest message that is taken, in bytes.
     pub message_bytes: usize,
+    /// How many bytes the messages may have together that have begun to come and are not there yet. Further ones get
+    /// `RESOURCE_EXHAUSTED`. At least `message_bytes`.
+    pub receiving_bytes: usize,
 }
 
 impl Default for Limits {
@@ -28,6 +31,7 @@ impl Default for Limits {
             calls: 100_000,
             worker_streams: 2_000,
             message_bytes: MESSAGE_BYTES_MAX,
+            receiving_bytes: 256 << 20,
         }
     }
 }
@@ -39,6 +43,9 @@ pub struct ServeOptions {
     pub limits: Limits,
     /// How long a new connection may take until it speaks HTTP/2, TLS included.
     pub greeting_timeout: Duration,
+    /// How long a message may take that has begun to come, and again for each MiB of it. What takes longer gets
+    /// `DEADLINE_EXCEEDED`.
+    pub message_timeout: Duration,
     /// How often an idle connection is asked whether somebody is still there; who does not answer in 20 seconds is gone.
     pub keepalive_interval: Duration,
     /// How long the calls under way may take to end when the server shuts down.
@@ -55,6 +62,7 @@ impl Default for ServeOptions {
         Self {
             limits: Limits::default(),
             greeting_timeout: Duration::from_secs(10),
+            message_timeout: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(10),
             reflection: true,

@@ -21,7 +21,7 @@ pub(crate) enum ConfigError {
     DefaultHub(InvalidHubName),
     #[error("{name} is 0, and then nothing could ever be done; it is at least 1")]
     Zero { name: &'static str },
-    #[error("{name} is less than {least}, which it bounds")]
+    #[error("{name} is less than {least}; it is at least as much")]
     Less { name: &'static str, least: &'static str },
     #[error("{name} is missing: {because}")]
     Missing { name: &'static str, because: &'static str },
@@ -81,6 +81,8 @@ impl Settings {
             worker_streams_max: Some(limits.worker_streams),
             message_size_max: Some(Size(limits.message_bytes)),
             payload_size_max: Some(Size(16 << 20)),
+            receiving_size_max: Some(Size(limits.receiving_bytes)),
+            message_timeout: Some(Time(serve.message_timeout)),
             greeting_timeout: Some(Time(serve.greeting_timeout)),
             keepalive_interval: Some(Time(serve.keepalive_interval)),
             drain_timeout: seconds(10),
@@ -119,6 +121,8 @@ impl Settings {
             worker_streams_max,
             message_size_max,
             payload_size_max,
+            receiving_size_max,
+            message_timeout,
             greeting_timeout,
             keepalive_interval,
             drain_timeout,
@@ -147,7 +151,11 @@ impl Settings {
             calls: at_least_one("calls-max", calls_max)?,
             worker_streams: at_least_one("worker-streams-max", worker_streams_max)?,
             message_bytes: at_least_one("message-size-max", message_size_max.map(|size| size.0))?,
+            receiving_bytes: at_least_one("receiving-size-max", receiving_size_max.map(|size| size.0))?,
         };
+        if limits.receiving_bytes < limits.message_bytes {
+            return Err(ConfigError::Less { name: "receiving-size-max", least: "message-size-max" });
+        }
         let time = |time: Option<Time>, otherwise| time.map_or(otherwise, |time| time.0);
         let some_time = |name, time: Option<Time>| at_least_one(name, time.map(|time| time.0));
         let workers = WorkersOptions {
@@ -177,6 +185,7 @@ impl Settings {
             serve: ServeOptions {
                 limits,
                 greeting_timeout: some_time("greeting-timeout", greeting_timeout)?,
+                message_timeout: some_time("message-timeout", message_timeout)?,
                 keepalive_interval: some_time("keepalive-interval", keepalive_interval)?,
                 drain_timeout: time(drain_timeout, default.drain_timeout),
                 reflection: reflection.unwrap_or(default.reflection),

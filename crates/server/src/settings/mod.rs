@@ -129,6 +129,14 @@ settings! {
     /// How long a new connection may take until it speaks HTTP/2: ms, s, m or h [default: 10s]
     #[arg(env = "STEADFAST_GREETING_TIMEOUT", value_name = "TIME", help_heading = "Limits")]
     greeting_timeout: Time,
+    /// How many bytes the messages may have together that have begun to come and are not there yet; further ones get
+    /// RESOURCE_EXHAUSTED. At least message-size-max: bytes, or with KiB, MiB, GiB [default: 256MiB]
+    #[arg(env = "STEADFAST_RECEIVING_SIZE_MAX", value_name = "SIZE", help_heading = "Limits")]
+    receiving_size_max: Size,
+    /// How long a message may take that has begun to come, and again for each MiB of it; what takes longer gets
+    /// DEADLINE_EXCEEDED: ms, s, m or h [default: 30s]
+    #[arg(env = "STEADFAST_MESSAGE_TIMEOUT", value_name = "TIME", help_heading = "Limits")]
+    message_timeout: Time,
     /// How often a silent connection is asked whether somebody is there: ms, s, m or h [default: 1m]
     #[arg(env = "STEADFAST_KEEPALIVE_INTERVAL", value_name = "TIME", help_heading = "Limits")]
     keepalive_interval: Time,

@@ -8,6 +8,7 @@ mod hostile;
 mod hubs;
 mod limits;
 mod many;
+mod receiving;
 mod safety;
 mod settings;
 mod stop;

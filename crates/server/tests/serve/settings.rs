@@ -47,6 +47,7 @@ fn all_settings_can_stand_in_all_three_places_and_what_is_printed_is_a_file_agai
          listen = ['127.0.0.1:1', '[::1]:2']\nallow-unauthenticated = true\nreflection = false\n\
          connections-max = 7\ncalls-per-connection-max = 8\ncalls-max = 9\nworker-streams-max = 10\n\
          message-size-max = '2MiB'\npayload-size-max = '1KiB'\ngreeting-timeout = '250ms'\n\
+         receiving-size-max = '3MiB'\nmessage-timeout = '1s'\n\
          keepalive-interval = '2m'\ndrain-timeout = '0s'\nworker-extension = false\n\
          worker-default-places = 11\nworker-orchestration-lease = '3s'\nworker-entity-lease = '4s'\n\
          worker-activity-lease = '5s'\nworker-disconnect-grace = '0s'\nworker-abandon-delay = '6ms'\n\
@@ -83,6 +84,7 @@ fn settings_that_cannot_be_meant_are_refused_with_what_to_change() {
         ("default-hub = '../x'", &["default-hub", "letter or a digit"]),
         ("hubs-max = 0", &["hubs-max is 0", "at least 1"]),
         ("keepalive-interval = '0s'", &["keepalive-interval is 0"]),
+        ("message-size-max = '1GiB'", &["receiving-size-max is less than message-size-max"]),
         ("worker-default-places = 0", &["worker-default-places is 0", "at least 1"]),
         ("worker-activity-lease = '0s'", &["worker-activity-lease is 0"]),
         ("worker-abandon-delay = '2m'", &["worker-abandon-delay-max is less than worker-abandon-delay"]),
