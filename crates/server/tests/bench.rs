@@ -90,3 +90,12 @@ fn a_rate_is_a_number_greater_than_nothing() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("a number greater than 0"));
     }
 }
+
+#[test]
+fn clients_that_wait_on_connections_of_their_own_are_all_answered() {
+    let line = bench(&["--scenario", "remote-waiting", "--instances", "50", "--concurrency", "3"]);
+    assert_eq!(number(&line, "instances"), 50.0);
+    // A connection alone takes more than nothing, and a debug build more than one that is used.
+    let each = number(&line, "bytes_per_instance");
+    assert!((1000.0..1_000_000.0).contains(&each), "{line}");
+}

@@ -4,6 +4,7 @@ mod beside;
 mod entities;
 mod events;
 mod fill;
+mod idle;
 mod limits;
 mod load;
 mod open_loop;
@@ -68,6 +69,9 @@ pub(crate) enum Scenario {
     RemoteHello,
     /// `ping` likewise.
     RemotePing,
+    /// So many clients wait at a server process, each on a connection of its own, beside `--concurrency` idle workers: reports
+    /// the server's memory for each client, and ends when all have been answered.
+    RemoteWaiting,
     /// Limit: the turns and the encoding of `hello` on bare threads, without actors and without a disk.
     Kernel,
     /// Limit: the bytes of `hello`, in the same batches, appended to a plain file with fdatasync.
@@ -154,6 +158,7 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
         Scenario::Raw => limits::raw(&arguments, &folder, &progress)?,
         Scenario::RemoteHello => remote::run(&arguments, &folder, &progress, Short::Hello)?,
         Scenario::RemotePing => remote::run(&arguments, &folder, &progress, Short::Ping)?,
+        Scenario::RemoteWaiting => idle::run(&arguments, &folder, &progress)?,
         Scenario::Startup => on_runtime(startup::run(&arguments, &folder, &Arc::default(), &progress))?,
         _ => {
             let watch = Arc::default();

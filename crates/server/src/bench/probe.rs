@@ -43,6 +43,11 @@ pub(super) fn current_rss_bytes() -> Result<u64> {
     Ok((status_kib("VmRSS:")? * 1024.0) as u64)
 }
 
+/// The memory that a process has now, in bytes.
+pub(super) fn resident_bytes_of(process: u32) -> Result<u64> {
+    Ok((number_of(&format!("/proc/{process}/status"), "VmRSS:")? * 1024.0) as u64)
+}
+
 /// The bytes that this process has had written to disks.
 pub(super) fn written_bytes() -> Result<u64> {
     Ok(number_of("/proc/self/io", "write_bytes:")? as u64)

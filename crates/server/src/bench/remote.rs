@@ -9,6 +9,7 @@ use steadfast_core::{Error, Result};
 use steadfast_remote::{Client, Server, Worker};
 
 use super::load::{Short, short};
+use super::probe::resident_bytes_of;
 use super::report::{Measured, Progress};
 use super::scenario::{greeting, hello, ping};
 use super::{BenchArguments, on_runtime};
@@ -34,7 +35,7 @@ pub(crate) struct WorkerArguments {
 }
 
 /// A process that ends with this.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
     fn start(arguments: &[&str]) -> Result<Self> {
@@ -60,6 +61,42 @@ impl Drop for Process {
     }
 }
 
+/// A server process on this machine.
+pub(super) struct Served {
+    process: Process,
+    pub(super) url: String,
+}
+
+impl Served {
+    /// Starts it, and waits until it takes calls.
+    pub(super) fn start(arguments: &BenchArguments, folder: &Path) -> Result<Self> {
+        let data = folder.join("served");
+        let partitions = arguments.partitions.to_string();
+        let data = data.to_str().ok_or_else(|| Error::msg("the data folder's name is no text"))?;
+        let flags = ["serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--partitions", &partitions];
+        let mut process = Process::start(&[&flags[..], &["--log", "warn"]].concat())?;
+        let ready = process.first_line()?;
+        let address = ready.split_once("address=").and_then(|(_, rest)| rest.split([' ', ',']).next());
+        let address = address.ok_or_else(|| Error::msg(format!("the server did not begin: {ready:?}")))?;
+        let url = format!("http://{address}");
+        Ok(Self { process, url })
+    }
+
+    /// Starts a worker process with the code of the scenarios.
+    pub(super) fn worker(&self, protocol: Protocol) -> Result<Process> {
+        let protocol = match protocol {
+            Protocol::Standard => "standard",
+            Protocol::Extended => "extended",
+        };
+        Process::start(&["bench-worker", "--url", &self.url, "--protocol", protocol])
+    }
+
+    /// The memory that the server has now.
+    pub(super) fn resident_bytes(&self) -> Result<u64> {
+        resident_bytes_of(self.process.0.id())
+    }
+}
+
 /// Starts both processes, runs the scenario, and ends them.
 pub(super) fn run(
     arguments: &BenchArguments,
@@ -67,23 +104,11 @@ pub(super) fn run(
     progress: &Progress,
     which: Short,
 ) -> Result<Measured> {
-    let data = folder.join("served");
-    let partitions = arguments.partitions.to_string();
-    let data = data.to_str().ok_or_else(|| Error::msg("the data folder's name is no text"))?;
-    let flags = ["serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--partitions", &partitions];
-    let mut server = Process::start(&[&flags[..], &["--log", "warn"]].concat())?;
-    let ready = server.first_line()?;
-    let address = ready.split_once("address=").and_then(|(_, rest)| rest.split([' ', ',']).next());
-    let address = address.ok_or_else(|| Error::msg(format!("the server did not begin: {ready:?}")))?;
-    let url = format!("http://{address}");
-    let protocol = match arguments.protocol {
-        Protocol::Standard => "standard",
-        Protocol::Extended => "extended",
-    };
-    let _worker = Process::start(&["bench-worker", "--url", &url, "--protocol", protocol])?;
+    let served = Served::start(arguments, folder)?;
+    let _worker = served.worker(arguments.protocol)?;
     let (instances, concurrency) = (arguments.instances, arguments.concurrency);
     on_runtime(async {
-        let server = Server::at(url);
+        let server = Server::at(served.url.as_str());
         let client = Client::connect(match arguments.protocol {
             Protocol::Standard => server.single_calls(),
             Protocol::Extended => server,

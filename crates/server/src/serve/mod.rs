@@ -172,7 +172,7 @@ fn announce(config: &Config, addresses: &[SocketAddr]) {
 }
 
 /// Each connection takes a descriptor, and the customary limit of 1024 is for programs that use `select`.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
