@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::{Stream, stream};
@@ -21,6 +22,9 @@ use crate::address::LinkChannel;
 
 /// How large a message of calls becomes, in bytes, before what is left goes into another one.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// How long a new client waits for the answer whether calls may go together.
+const OPENING_MAX: Duration = Duration::from_secs(1);
 
 /// What stands before a message in a body: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -72,7 +76,8 @@ impl Calls {
     pub(crate) async fn open(&self) {
         if let Some(shared) = &self.shared {
             shared.is_open(&self.channel);
-            shared.known.notified().await;
+            // Something between here and the server may keep a stream from beginning. Calls go by themselves then.
+            let _ = tokio::time::timeout(OPENING_MAX, shared.known.notified()).await;
         }
     }
 
