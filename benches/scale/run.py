@@ -213,6 +213,7 @@ def main():
     parser.add_argument("--binary", type=Path, default=ROOT / "target" / "release" / "steadfast")
     arguments = parser.parse_args()
     arguments.work = arguments.work or Path(tempfile.gettempdir())
+    arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.results.mkdir(parents=True, exist_ok=True)
     if shutil.which(str(arguments.binary)) is None:
         parser.error("there is no such binary; build it with `cargo build --release`, or name it with --binary")
