@@ -102,13 +102,15 @@ impl HubBuilder {
         self
     }
 
-    /// Puts middleware around all activities. What was added first is outermost.
+    /// Puts middleware around all activities that this process runs; those that workers run have only the workers' own. What was
+    /// added first is outermost.
     pub fn activity_middleware(mut self, middleware: impl ActivityMiddleware) -> Self {
         self.registry.add_activity_middleware(Arc::new(middleware));
         self
     }
 
-    /// Puts middleware around the batches of operations of all entities. What was added first is outermost.
+    /// Puts middleware around the batches of operations of all entities whose code this process runs; those that workers run have
+    /// only the workers' own. What was added first is outermost.
     pub fn entity_middleware(mut self, middleware: impl EntityMiddleware) -> Self {
         self.registry.add_entity_middleware(Arc::new(middleware));
         self

@@ -1,16 +1,13 @@
 //! What every call passes before its message is read: is the server open, who calls, which hub is it for, is there room.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::future::{self, BoxFuture, Either};
+use futures_util::future::{self, Either};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
-use tonic::server::NamedService;
 
 use super::TARGET;
 use super::access::{Access, Role};
@@ -18,13 +15,14 @@ use super::admin;
 use super::calls::Link;
 use super::deadline::{deadline_of, within};
 use super::held::{Ending, Held};
+use super::http::Answering;
 use super::hubs::{HubName, Hubs};
 use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, WORK, method_of};
 use super::options::Limits;
 use super::received::Receiving;
-use crate::wire::extension::call_link_server::{CallLinkServer, SERVICE_NAME as CALL_LINK};
-use crate::wire::extension::worker_link_server::{SERVICE_NAME as WORKER_LINK, WorkerLinkServer};
-use crate::wire::task_hub_sidecar_service_server::{SERVICE_NAME, TaskHubSidecarServiceServer};
+use crate::wire::extension::call_link_server::CallLinkServer;
+use crate::wire::extension::worker_link_server::WorkerLinkServer;
+use crate::wire::task_hub_sidecar_service_server::TaskHubSidecarServiceServer;
 
 /// The metadata that names the hub.
 const HUB_HEADER: &str = "taskhub";
@@ -57,56 +55,8 @@ pub(super) enum Phase {
 #[derive(Clone)]
 pub(super) struct Gate(pub(super) Arc<Shared>);
 
-impl NamedService for Gate {
-    const NAME: &'static str = SERVICE_NAME;
-}
-
-/// The way through the gate for workers that speak the extension.
-#[derive(Clone)]
-pub(super) struct WorkerLinkGate(pub(super) Gate);
-
-impl NamedService for WorkerLinkGate {
-    const NAME: &'static str = WORKER_LINK;
-}
-
-/// The way through the gate for clients that make many calls over one stream.
-#[derive(Clone)]
-pub(super) struct CallLinkGate(pub(super) Gate);
-
-impl NamedService for CallLinkGate {
-    const NAME: &'static str = CALL_LINK;
-}
-
-macro_rules! as_gate {
-    ($($way:ty),*) => {$(
-        impl Service<Request<Body>> for $way {
-            type Response = Response<Body>;
-            type Error = Infallible;
-            type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-                Poll::Ready(Ok(()))
-            }
-
-            fn call(&mut self, request: Request<Body>) -> Self::Future {
-                self.0.call(request)
-            }
-        }
-    )*};
-}
-
-as_gate!(WorkerLinkGate, CallLinkGate);
-
-impl Service<Request<Body>> for Gate {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+impl Gate {
+    pub(super) fn answer(&self, request: Request<Body>) -> Answering {
         let shared = self.0.clone();
         let deadline = deadline_of(request.headers());
         Box::pin(

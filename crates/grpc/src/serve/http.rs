@@ -15,9 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
-use tonic::server::NamedService;
 
 use super::TARGET;
 use super::connection::Connection;
@@ -30,7 +28,8 @@ const METADATA_BYTES_MAX: u32 = 16 << 10;
 /// How long a connection that is asked whether somebody is there may take to answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+/// An answer on its way.
+pub(super) type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 type Call = Box<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
 
@@ -55,15 +54,13 @@ impl Http {
         Self { builder, services: Vec::new(), phase }
     }
 
-    /// Adds a service, which must always be ready. Those that are added first are found first.
-    pub(super) fn add<S>(&mut self, service: S)
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
-        S: Clone + Send + Sync + 'static,
-        S::Future: Send + 'static,
-    {
-        let call = move |request| -> Answering { Box::pin(service.clone().call(request)) };
-        self.services.push((S::NAME, Box::new(call)));
+    /// Adds a service by its name. Those that are added first are found first.
+    pub(super) fn add(
+        &mut self,
+        name: &'static str,
+        call: impl Fn(Request<Body>) -> Answering + Send + Sync + 'static,
+    ) {
+        self.services.push((name, Box::new(call)));
     }
 
     fn answer(&self, request: Request<Incoming>) -> Answering {

@@ -23,7 +23,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, watch};
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::SERVICE_NAME as HEALTH;
 use tonic_health::server::HealthReporter;
+use tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME as REFLECTION;
 
 pub use access::{Access, Denied, OpenAccess, Role};
 pub use hubs::{HubName, Hubs, HubsError, InvalidHubName};
@@ -32,9 +34,11 @@ pub use options::{Limits, ServeOptions};
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::wire::FILE_DESCRIPTOR_SET;
+use crate::wire::extension::call_link_server::SERVICE_NAME as CALL_LINK;
+use crate::wire::extension::worker_link_server::SERVICE_NAME as WORKER_LINK;
 use crate::wire::task_hub_sidecar_service_server::SERVICE_NAME;
 use connection::Acceptor;
-use gate::{CallLinkGate, Gate, Phase, Shared, WorkerLinkGate};
+use gate::{Gate, Phase, Shared};
 use http::Http;
 use open::Open;
 use received::Receiving;
@@ -87,20 +91,25 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     announce(&health, ServingStatus::Serving).await;
     let mut http = Http::new(&options, phase.subscribe());
-    let gate = Gate(shared.clone());
-    http.add(gate.clone());
+    let mut names = vec![SERVICE_NAME];
     if options.worker_extension {
-        http.add(WorkerLinkGate(gate.clone()));
-        http.add(CallLinkGate(gate));
+        names.extend([WORKER_LINK, CALL_LINK]);
     }
-    http.add(Open::new(health_service, shared.clone(), true));
+    let gate = Gate(shared.clone());
+    for name in names {
+        let gate = gate.clone();
+        http.add(name, move |request| gate.answer(request));
+    }
+    let health_service = Open::new(health_service, shared.clone(), true);
+    http.add(HEALTH, move |request| health_service.answer(request));
     if options.reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|error| ServeError::Reflection { problem: error.to_string() })?;
-        http.add(Open::new(reflection, shared.clone(), false));
+        let reflection = Open::new(reflection, shared.clone(), false);
+        http.add(REFLECTION, move |request| reflection.answer(request));
     }
     let acceptor = Arc::new(Acceptor {
         tls,

@@ -113,31 +113,24 @@ pub(super) trait RunsShort: Clone + Send + Sync + 'static {
     fn run(self, which: Short) -> impl Future<Output = Result<()>> + Send;
 }
 
-impl RunsShort for Client {
-    async fn run(self, which: Short) -> Result<()> {
-        match which {
-            Short::Hello => self.start(HELLO, ()).await?.result().await.map(drop)?,
-            Short::Ping => self.start(PING, ()).await?.result().await.map(drop)?,
-            Short::Carry(payload) => {
-                self.start(CARRY, payload.to_string()).await?.result().await.map(drop)?
+macro_rules! runs_short {
+    ($($client:ty),*) => {$(
+        impl RunsShort for $client {
+            async fn run(self, which: Short) -> Result<()> {
+                match which {
+                    Short::Hello => self.start(HELLO, ()).await?.result().await.map(drop)?,
+                    Short::Ping => self.start(PING, ()).await?.result().await.map(drop)?,
+                    Short::Carry(payload) => {
+                        self.start(CARRY, payload.to_string()).await?.result().await.map(drop)?
+                    }
+                }
+                Ok(())
             }
         }
-        Ok(())
-    }
+    )*};
 }
 
-impl RunsShort for steadfast_remote::Client {
-    async fn run(self, which: Short) -> Result<()> {
-        match which {
-            Short::Hello => self.start(HELLO, ()).await?.result().await.map(drop)?,
-            Short::Ping => self.start(PING, ()).await?.result().await.map(drop)?,
-            Short::Carry(payload) => {
-                self.start(CARRY, payload.to_string()).await?.result().await.map(drop)?
-            }
-        }
-        Ok(())
-    }
-}
+runs_short!(Client, steadfast_remote::Client);
 
 /// Many short instances, some at a time.
 pub(super) async fn short<C: RunsShort>(
