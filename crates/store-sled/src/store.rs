@@ -160,10 +160,12 @@ impl Store for SledStore {
         self.note_full(self.space.check_materialisation(bytes))?;
         self.writing("materialising", |files| {
             let _writing = files.data.writing();
+            // First the directory: an instance that a crash leaves written reflects its records already, so the next
+            // materialisation does not write it again, nor what the directory says of it.
+            files.directory.note(&batch.instances)?;
             for instance in &batch.instances {
                 files.instances.write(&files.pieces, instance)?;
             }
-            files.directory.note(&batch.instances)?;
             for row in &batch.rows {
                 files.rows.write(&files.pieces, partition, row)?;
             }

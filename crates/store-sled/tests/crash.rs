@@ -7,9 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use steadfast_core::{InstanceFacts, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp};
+use steadfast_core::{
+    InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
+};
 use steadfast_store::{
-    HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store, StoreError,
+    Detail, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store,
+    StoreError,
 };
 use steadfast_store_sled::{SledOptions, SledStore};
 
@@ -82,6 +85,8 @@ fn check(store: &SledStore, acknowledged: u64) -> Vec<u64> {
             assert!(reflects >= snapshot.upto.0 && reflects <= last);
             assert_eq!(found.state, vec![reflects as u8; 10 + 1000 * (reflects as usize % 100)]);
             assert!(store.load_history(&instance(partition)).unwrap() == history(0, reflects));
+            let found = store.find_instances(&InstanceFilter::default(), None, 100, Detail::State).unwrap();
+            assert!(found.instances.iter().any(|found| found.instance == instance(partition)));
         } else {
             assert_eq!(snapshot.upto, Position::ZERO);
         }

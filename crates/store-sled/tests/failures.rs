@@ -291,6 +291,26 @@ fn overwritten_bytes_never_lead_to_a_panic_or_to_silent_loss() {
     assert!(noticed > 8, "{noticed}");
 }
 
+/// What is written of an instance before a materialisation fails is not written again: its records count as reflected.
+/// So it must be found already.
+#[test]
+fn an_instance_that_an_interrupted_materialisation_wrote_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let mut damaged = put("b", 10);
+    if let InstanceChange::Put { history, fresh, .. } = &mut damaged.change {
+        *history = HistoryChange::Append { at: 7, bytes: vec![2; 10].into() };
+        *fresh = false;
+    }
+    let batch =
+        Materialisation { upto: Position(1), instances: vec![put("a", 10), damaged], rows: Vec::new() };
+    assert!(matches!(store.materialise(P0, &batch), Err(StoreError::Corrupt { .. })));
+    store.recover().unwrap();
+    assert!(store.load_instance(&InstanceId::from_trusted("a")).unwrap().is_some());
+    let found = store.find_instances(&InstanceFilter::default(), None, 10, Detail::State).unwrap();
+    assert_eq!(found.instances.iter().map(|found| found.instance.as_str()).collect::<Vec<_>>(), ["a"]);
+}
+
 fn check_filled(folder: &Path) -> Result<(), StoreError> {
     let store = open(folder)?;
     assert_eq!(positions(&store)?, (1..=30).collect::<Vec<_>>());

@@ -11,8 +11,8 @@
 //! blocks: a settlement that a crash interrupts begins anew. A block exists when its group says so; it ends where the next
 //! one begins, and what it holds beyond that is void. The same goes for groups and the blocks that they name.
 //!
-//! The directory may be ahead of the instances, or behind them, only for what a materialisation under way writes: of
-//! those instances the partition answers from its memory.
+//! The directory is written before the instances, so it may be ahead of them, for what a materialisation writes that is
+//! under way or that a crash interrupted: of those instances the partition answers from its memory.
 
 mod entry;
 mod group;
