@@ -6,6 +6,7 @@
 
 pub mod convert;
 pub mod extension;
+pub mod framing;
 mod serve;
 mod service;
 pub mod wire;

@@ -2,20 +2,20 @@
 //! message; elsewhere, and while there is no such stream, each is made by itself.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::{Stream, stream};
-use steadfast_grpc::extension::{BATCHED_MESSAGE_BYTES_MAX, BATCHED_METHODS};
+use steadfast_grpc::extension::{BATCHED_MESSAGE_BYTES_MAX, batched_method};
+use steadfast_grpc::framing::{self, Framed};
 use steadfast_grpc::wire::extension::call_link_client::CallLinkClient;
 use steadfast_grpc::wire::extension::{Answer, AnswerBatch, Call, CallBatch};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::body::Body;
-use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use tonic::codegen::{Body as HttpBody, Bytes, Service, StdError};
+use tonic::codegen::http::{HeaderName, HeaderValue, Request, Response};
+use tonic::codegen::{Bytes, Service, StdError};
 use tonic::{Code, Status};
 
 use crate::address::LinkChannel;
@@ -25,9 +25,6 @@ const BATCH_BYTES: usize = 64 << 10;
 
 /// How long a new client waits for the answer whether calls may go together.
 const OPENING_MAX: Duration = Duration::from_secs(1);
-
-/// What stands before a message in a body: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 
 /// A connection over which calls are made, together or by themselves.
 #[derive(Clone)]
@@ -104,33 +101,18 @@ impl Service<Request<Body>> for Calls {
                 && let Some(method) = batched_method(request.uri().path())
                 && shared.is_open(&channel)
             {
-                let message = read(request.body_mut()).await?;
-                if message.len() <= PREFIX_BYTES + BATCHED_MESSAGE_BYTES_MAX
-                    && let Some(waiting) = shared.send(method, message.slice(PREFIX_BYTES..))
+                let message = framing::read(request.body_mut(), usize::MAX).await?;
+                if message.len() <= BATCHED_MESSAGE_BYTES_MAX
+                    && let Some(waiting) = shared.send(method, message.clone())
                 {
                     return Ok(response(waiting.answer().await?));
                 }
-                *request.body_mut() = Body::new(Once::message(message));
+                *request.body_mut() = Body::new(Framed::question(framing::frame_bytes(&message)?));
             }
             poll_fn(|context| channel.poll_ready(context)).await?;
             Ok(channel.call(request).await?.map(Body::new))
         })
     }
-}
-
-fn batched_method(path: &str) -> Option<&'static str> {
-    let (_, name) = path.rsplit_once('/')?;
-    BATCHED_METHODS.iter().find(|method| **method == name).copied()
-}
-
-/// The message of a call, with its prefix.
-async fn read(body: &mut Body) -> Result<Bytes, StdError> {
-    let mut message = Bytes::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
-        let Ok(data) = frame?.into_data() else { continue };
-        message = if message.is_empty() { data } else { [message, data].concat().into() };
-    }
-    Ok(message)
 }
 
 impl Shared {
@@ -252,48 +234,15 @@ fn response(answer: Answer) -> Response<Body> {
     if answer.code != 0 {
         return Status::new(Code::from(answer.code), answer.problem).into_http();
     }
-    let mut message = Vec::with_capacity(PREFIX_BYTES + answer.message.len());
-    message.push(0);
-    // The server's messages are smaller: their length is said in as many bits.
-    message.extend_from_slice(&u32::try_from(answer.message.len()).unwrap_or(u32::MAX).to_be_bytes());
-    message.extend_from_slice(&answer.message);
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let mut response =
-        Response::new(Body::new(Once { data: Some(message.into()), trailers: Some(trailers) }));
+    let framed = match framing::frame_bytes(&answer.message) {
+        Ok(framed) => framed,
+        Err(status) => return status.into_http(),
+    };
+    let mut response = Response::new(Body::new(Framed::answer(framed)));
     for (name, value) in answer.metadata {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
             response.headers_mut().insert(name, value);
         }
     }
     response
-}
-
-/// A body that is there already.
-struct Once {
-    data: Option<Bytes>,
-    trailers: Option<HeaderMap>,
-}
-
-impl Once {
-    fn message(message: Bytes) -> Self {
-        Self { data: Some(message), trailers: None }
-    }
-}
-
-impl HttpBody for Once {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
-        let data = self.data.take().map(http_body::Frame::data);
-        Poll::Ready(data.or_else(|| self.trailers.take().map(http_body::Frame::trailers)).map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
-    }
 }

@@ -1,6 +1,7 @@
 //! Many calls over one stream. Each passes the gate by itself, as if it had come alone.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
@@ -11,8 +12,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::gate::Shared;
 use super::hubs::HubName;
 use super::methods::method_of_clients;
-use crate::extension::{BATCH_BYTES, refusal};
-use crate::service::Answers;
+use crate::extension::{BATCH_BYTES, acceptance, refusal};
+use crate::service::{Answered, Answers};
 use crate::wire::extension::call_link_server::CallLink;
 use crate::wire::extension::{Answer, AnswerBatch, Call, CallBatch};
 
@@ -112,17 +113,18 @@ type Pending = BoxFuture<'static, Answer>;
 
 async fn answered(link: Arc<Link>, call: Call) -> Answer {
     let number = call.number;
-    let answer = link.make(call).await.unwrap_or_else(|status| refusal(&status));
+    let answer = link.make(call).await.map_or_else(|status| refusal(&status), acceptance);
     Answer { number, ..answer }
 }
 
 impl Link {
-    async fn make(&self, call: Call) -> Result<Answer, Status> {
+    async fn make(&self, call: Call) -> Result<Answered, Status> {
         let method = method_of_clients(&call.method)
             .ok_or_else(|| Status::unimplemented(format!("there is no method '{}'", call.method)))?;
         let token = self.token.as_deref();
         let _place = self.shared.admit(method, &self.hub, token)?;
-        let answer = async { self.shared.hubs.find(&self.hub).await?.answer_call(call).await };
+        let answer =
+            pin!(async { self.shared.hubs.find(&self.hub).await?.answer(method.name, call.message).await });
         self.shared.until_ended(method, &self.hub, token, answer).await
     }
 }

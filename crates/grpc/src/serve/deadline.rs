@@ -12,10 +12,11 @@ const HEADER: &str = "grpc-timeout";
 /// call ends a little before that, with the status that the protocol has for it.
 const AHEAD: Duration = Duration::from_millis(10);
 
-/// Ends with `DEADLINE_EXCEEDED` what is not done when the caller no longer waits.
+/// Ends with `DEADLINE_EXCEEDED` what is not done when the caller no longer waits. `answer` is pinned elsewhere, because whatever is
+/// handed to a future by value is in it twice.
 pub(super) async fn within(
     deadline: Option<Duration>,
-    answer: impl Future<Output = Result<Response<Body>, Status>>,
+    answer: impl Future<Output = Result<Response<Body>, Status>> + Unpin,
 ) -> Result<Response<Body>, Status> {
     let Some(deadline) = deadline else { return answer.await };
     match tokio::time::timeout(deadline.saturating_sub(AHEAD), answer).await {

@@ -1,13 +1,17 @@
 //! What every call passes before its message is read: is the server open, who calls, which hub is it for, is there room.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::{self, Either};
+use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::codegen::http::header::CONTENT_TYPE;
+use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::TARGET;
 use super::access::{Access, Role};
@@ -19,13 +23,17 @@ use super::http::Answering;
 use super::hubs::{HubName, Hubs};
 use super::methods::{CREATE_TASK_HUB, DELETE_TASK_HUB, Length, Method, WORK, method_of};
 use super::options::Limits;
-use super::received::Receiving;
+use super::received::{Received, Receiving};
+use crate::framing::{self, Framed};
+use crate::service::Answered;
 use crate::wire::extension::call_link_server::CallLinkServer;
 use crate::wire::extension::worker_link_server::WorkerLinkServer;
 use crate::wire::task_hub_sidecar_service_server::TaskHubSidecarServiceServer;
 
 /// The metadata that names the hub.
 const HUB_HEADER: &str = "taskhub";
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// What the gate knows, shared by all connections.
 pub(super) struct Shared {
@@ -56,17 +64,18 @@ pub(super) enum Phase {
 pub(super) struct Gate(pub(super) Arc<Shared>);
 
 impl Gate {
-    pub(super) fn answer(&self, request: Request<Body>) -> Answering {
+    pub(super) fn answer(&self, request: Request<Incoming>) -> Answering {
         let shared = self.0.clone();
-        let deadline = deadline_of(request.headers());
-        Box::pin(
-            async move { Ok(within(deadline, shared.pass(request)).await.unwrap_or_else(Status::into_http)) },
-        )
+        Box::pin(async move {
+            let deadline = deadline_of(request.headers());
+            let answer = pin!(shared.pass(request));
+            Ok(within(deadline, answer).await.unwrap_or_else(Status::into_http))
+        })
     }
 }
 
 impl Shared {
-    async fn pass(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn pass(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let path = request.uri().path();
         let Some(method) = method_of(path) else {
             return Err(Status::unimplemented(format!("there is no method '{path}'")));
@@ -76,20 +85,22 @@ impl Shared {
         let place = self.admit(method, &hub, token)?;
         let token = token.filter(|_| method.length != Length::Short).map(str::to_owned);
         let request = request.map(|body| self.receiving.watch(body, method.is_one_message()));
+        if method.is_unary() {
+            let answer = pin!(self.answer(method, &hub, request.into_body()));
+            return self.until_ended(method, &hub, token.as_deref(), answer).await;
+        }
         let mut places = vec![place];
-        match method.length {
+        let request = request.map(Body::new);
+        let response = match method.length {
             Length::Short | Length::Wait => {
-                let answer = self.answer(method, &hub, request);
+                let answer = pin!(self.stream(method, &hub, request));
                 return self.until_ended(method, &hub, token.as_deref(), answer).await;
             }
             Length::WorkItems => {
                 places.push(place_of(&self.worker_streams, "worker streams", self.limits.worker_streams)?);
+                self.stream(method, &hub, request).await?
             }
-            Length::Calls => {}
-        }
-        let response = match method.length {
-            Length::Calls => self.clone().calls(hub.clone(), token.clone(), request).await,
-            _ => self.answer(method, &hub, request).await?,
+            Length::Calls => self.calls(hub.clone(), token.clone(), request).await,
         };
         let ending = self.ending(Phase::Closed, token, hub, method.any_of);
         Ok(response.map(|body| Body::new(Held::new(body, ending, places))))
@@ -118,21 +129,21 @@ impl Shared {
         method: Method,
         hub: &HubName,
         token: Option<&str>,
-        answer: impl Future<Output = Result<T, Status>>,
+        answer: impl Future<Output = Result<T, Status>> + Unpin,
     ) -> Result<T, Status> {
         let _under_way = self.under_way.subscribe();
         if method.length != Length::Wait {
             return answer.await;
         }
         let ending = self.ending(Phase::Draining, token.map(str::to_owned), hub.clone(), method.any_of);
-        match future::select(std::pin::pin!(answer), ending).await {
+        match future::select(answer, ending).await {
             Either::Left((answer, _)) => answer,
             Either::Right((status, _)) => Err(status),
         }
     }
 
     async fn calls(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         hub: HubName,
         token: Option<String>,
         request: Request<Body>,
@@ -146,40 +157,53 @@ impl Shared {
         }
     }
 
+    /// Answers a call of one message with one message.
     async fn answer(
+        &self,
+        method: Method,
+        hub: &HubName,
+        mut body: Received<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let message = framing::read(&mut body, self.limits.message_bytes).await?;
+        let answered = match method.name {
+            CREATE_TASK_HUB => admin::create(&*self.hubs, hub, message).boxed().await,
+            DELETE_TASK_HUB => admin::delete(&*self.hubs, hub, message).boxed().await,
+            name => self.hubs.find(hub).await?.answer(name, message).await,
+        };
+        let Answered { framed, metadata } = answered?;
+        let mut response = Response::new(Body::new(Framed::answer(framed)));
+        *response.headers_mut() = metadata.into_headers();
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        Ok(response)
+    }
+
+    /// Answers a call with a stream.
+    async fn stream(
         &self,
         method: Method,
         hub: &HubName,
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
-        match method.name {
-            CREATE_TASK_HUB => Ok(admin::create(self.hubs.clone(), hub.clone(), request).await),
-            DELETE_TASK_HUB => Ok(admin::delete(self.hubs.clone(), hub.clone(), request).await),
-            WORK => {
-                let service = self.hubs.find(hub).await?;
-                let link = service.worker_link().ok_or_else(|| {
-                    Status::unimplemented(
-                        "this hub gives no work to workers; its instances are run by its own code",
-                    )
-                })?;
-                let mut link = WorkerLinkServer::new(link)
-                    .max_decoding_message_size(self.limits.message_bytes)
-                    .max_encoding_message_size(usize::MAX);
-                match link.call(request).await {
-                    Ok(response) => Ok(response),
-                    Err(never) => match never {},
-                }
-            }
-            _ => {
-                let service = self.hubs.find(hub).await?;
-                let mut service = TaskHubSidecarServiceServer::new(service)
-                    .max_decoding_message_size(self.limits.message_bytes)
-                    .max_encoding_message_size(usize::MAX);
-                match service.call(request).await {
-                    Ok(response) => Ok(response),
-                    Err(never) => match never {},
-                }
-            }
+        let service = self.hubs.find(hub).await?;
+        let answer = if method.name == WORK {
+            let link = service.worker_link().ok_or_else(|| {
+                Status::unimplemented(
+                    "this hub gives no work to workers; its instances are run by its own code",
+                )
+            })?;
+            WorkerLinkServer::new(link)
+                .max_decoding_message_size(self.limits.message_bytes)
+                .max_encoding_message_size(usize::MAX)
+                .call(request)
+        } else {
+            TaskHubSidecarServiceServer::new(service)
+                .max_decoding_message_size(self.limits.message_bytes)
+                .max_encoding_message_size(usize::MAX)
+                .call(request)
+        };
+        match answer.await {
+            Ok(response) => Ok(response),
+            Err(never) => match never {},
         }
     }
 

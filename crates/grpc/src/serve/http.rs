@@ -31,7 +31,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// An answer on its way.
 pub(super) type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
-type Call = Box<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
+type Call = Box<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
 
 /// The services of a server, and how their connections are treated.
 pub(super) struct Http {
@@ -58,7 +58,7 @@ impl Http {
     pub(super) fn add(
         &mut self,
         name: &'static str,
-        call: impl Fn(Request<Body>) -> Answering + Send + Sync + 'static,
+        call: impl Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
     ) {
         self.services.push((name, Box::new(call)));
     }
@@ -67,7 +67,7 @@ impl Http {
         let path = request.uri().path();
         let name = path.strip_prefix('/').and_then(|path| path.split_once('/')).map(|(name, _)| name);
         match self.services.iter().find(|(known, _)| Some(*known) == name) {
-            Some((_, call)) => call(request.map(Body::new)),
+            Some((_, call)) => call(request),
             None => {
                 let status = Status::unimplemented(format!("this server has no method '{path}'"));
                 Box::pin(ready(Ok(status.into_http())))

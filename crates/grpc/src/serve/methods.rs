@@ -1,7 +1,6 @@
 //! The service's methods, as far as they differ before their message is read.
 
 use super::access::Role::{self, Admin, Read, Worker, Write};
-use crate::extension::BATCHED_METHODS;
 use crate::wire::extension::call_link_server::SERVICE_NAME as CALL_LINK;
 use crate::wire::extension::worker_link_server::SERVICE_NAME as WORKER_LINK;
 
@@ -30,6 +29,11 @@ impl Method {
     /// Whether the caller sends one message, and no more.
     pub(super) fn is_one_message(&self) -> bool {
         self.length != Length::Calls && self.name != WORK
+    }
+
+    /// Whether it is also answered with one message.
+    pub(super) fn is_unary(&self) -> bool {
+        matches!(self.length, Length::Short | Length::Wait) && self.name != STREAM_HISTORY
     }
 
     /// Whether a worker says by it how its work went.
@@ -62,7 +66,7 @@ const METHODS: &[Method] = &[
     method("CompleteOrchestratorTask", &[Worker], Length::Short),
     method("CompleteEntityTask", &[Worker], Length::Short),
     // Workers that announce it fetch long histories by it.
-    method("StreamInstanceHistory", &[Read, Worker], Length::Short),
+    method(STREAM_HISTORY, &[Read, Worker], Length::Short),
     method(CREATE_TASK_HUB, &[Admin], Length::Short),
     method(DELETE_TASK_HUB, &[Admin], Length::Short),
     method("SignalEntity", &[Write], Length::Short),
@@ -76,11 +80,11 @@ const METHODS: &[Method] = &[
 ];
 
 pub(super) const CREATE_TASK_HUB: &str = "CreateTaskHub";
+pub(super) const DELETE_TASK_HUB: &str = "DeleteTaskHub";
+const STREAM_HISTORY: &str = "StreamInstanceHistory";
 /// The two methods of the extension.
 pub(super) const WORK: &str = "Work";
 pub(super) const CALLS: &str = "Calls";
-
-pub(super) const DELETE_TASK_HUB: &str = "DeleteTaskHub";
 
 /// The method of a path such as `/TaskHubSidecarService/Hello`.
 pub(super) fn method_of(path: &str) -> Option<Method> {
@@ -94,10 +98,16 @@ pub(super) fn method_of(path: &str) -> Option<Method> {
     }
 }
 
-/// A method that may be called many in a message.
+/// A method that may be called many in a message: all of clients that are answered with one message.
 pub(super) fn method_of_clients(name: &str) -> Option<Method> {
-    let is_it = |method: &&Method| method.name == name && BATCHED_METHODS.contains(&name);
-    METHODS.iter().find(is_it).copied()
+    let of_client = |method: &Method| method.any_of == [Read] || method.any_of == [Write];
+    METHODS.iter().find(|method| method.name == name && of_client(method)).copied()
+}
+
+/// The name of the method of a path, if it may be called many in a message.
+pub fn batched_method(path: &str) -> Option<&'static str> {
+    let (_, name) = path.rsplit_once('/')?;
+    method_of_clients(name).map(|method| method.name)
 }
 
 #[cfg(test)]
@@ -120,10 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_come_among_others_are_those_of_clients() {
-        for method in METHODS {
-            let of_client = method.any_of == [Read] || method.any_of == [Write];
-            assert_eq!(method_of_clients(method.name).is_some(), of_client, "{}", method.name);
+    fn unary_methods_are_those_that_the_protocol_describes_so() {
+        let files = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        for method in files.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method) {
+            let known = METHODS.iter().find(|known| known.name == method.name()).unwrap();
+            assert_eq!(known.is_unary(), !method.server_streaming(), "{}", method.name());
+            assert!(known.is_one_message() && !method.client_streaming(), "{}", method.name());
+            let batched = batched_method(&format!("/TaskHubSidecarService/{}", method.name()));
+            assert!(batched.is_none() || known.is_unary(), "{}", method.name());
         }
     }
 }

@@ -30,6 +30,7 @@ use tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME as REFLECTI
 pub use access::{Access, Denied, OpenAccess, Role};
 pub use hubs::{HubName, Hubs, HubsError, InvalidHubName};
 pub use listen::{ListenError, Listeners, socket_addresses};
+pub use methods::batched_method;
 pub use options::{Limits, ServeOptions};
 pub use tls::{Tls, TlsError, TlsFiles};
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -31,12 +32,12 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     S::Future: Send + 'static,
 {
-    pub(super) fn answer(&self, request: Request<Body>) -> Answering {
+    pub(super) fn answer(&self, request: Request<Incoming>) -> Answering {
         let place = match self.shared.place() {
             Ok(place) => place,
             Err(status) => return Box::pin(async move { Ok(Status::into_http(status)) }),
         };
-        let request = request.map(|body| self.shared.receiving.watch(body, self.is_single));
+        let request = request.map(|body| Body::new(self.shared.receiving.watch(body, self.is_single)));
         let (answer, ending) = (self.inner.clone().call(request), self.shared.at(Phase::Draining));
         Box::pin(async move {
             let answer = answer.await?;

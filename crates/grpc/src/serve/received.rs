@@ -10,8 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::Bytes;
+use tonic::codegen::{Bytes, StdError};
 
 /// What stands before each message: whether it is compressed, and how long it is.
 const HEAD_BYTES: usize = 5;
@@ -31,8 +30,8 @@ pub(super) struct Receiving {
 }
 
 /// The body of a call, as far as it has not come.
-pub(super) struct Received {
-    inner: Body,
+pub(super) struct Received<B> {
+    inner: B,
     limits: Receiving,
     /// It is one message and no more, so that it is on its way until it ends.
     is_single: bool,
@@ -62,11 +61,8 @@ impl Receiving {
     }
 
     /// Watches the body of a call.
-    pub(super) fn watch(&self, inner: Body, is_single: bool) -> Body {
-        if is_single && inner.is_end_stream() {
-            return inner;
-        }
-        Body::new(Received {
+    pub(super) fn watch<B>(&self, inner: B, is_single: bool) -> Received<B> {
+        Received {
             inner,
             limits: self.clone(),
             is_single,
@@ -77,11 +73,11 @@ impl Receiving {
             progress: 0,
             place: None,
             timer: None,
-        })
+        }
     }
 }
 
-impl Received {
+impl<B> Received<B> {
     /// Takes note of bytes that have come.
     fn note(&mut self, mut bytes: &[u8]) -> Result<(), Status> {
         self.progress += bytes.len();
@@ -157,7 +153,11 @@ impl Received {
     }
 }
 
-impl HttpBody for Received {
+impl<B> HttpBody for Received<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -189,7 +189,7 @@ impl HttpBody for Received {
             this.end();
             return Poll::Ready(Some(Err(status)));
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| Status::from_error(error.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -201,7 +201,7 @@ impl HttpBody for Received {
     }
 }
 
-impl Received {
+impl<B> Received<B> {
     /// Nothing is taken any more.
     fn end(&mut self) {
         (self.ended, self.place, self.timer) = (true, None, None);

@@ -1,5 +1,6 @@
 //! `TaskHubSidecarService`: what clients ask, answered by the engine's client.
 
+mod answer;
 mod control;
 mod entities;
 mod look;
@@ -27,6 +28,7 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// larger.
 const PAGE_BYTES: usize = 2 << 20;
 
+pub(crate) use answer::{Answered, answered};
 pub use control::had_ended;
 
 type Answer<T> = Result<Response<T>, Status>;
