@@ -77,6 +77,23 @@ where
     }
 }
 
+/// Reads a body to its end, and gives what it says there, without its messages.
+///
+/// # Errors
+/// What the body ends with.
+pub async fn skip<B>(body: &mut B) -> Result<Option<HeaderMap>, Status>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
+    let mut trailers = None;
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
+        let frame = frame.map_err(|error| Status::from_error(error.into()))?;
+        trailers = frame.into_trailers().ok().or(trailers);
+    }
+    Ok(trailers)
+}
+
 /// What has come of a message, and what came now, in a buffer for all of it, or for twice as much as there is if that is less.
 fn joined(framed: Bytes, data: &[u8], length: Option<usize>) -> Bytes {
     let mut joined = framed.try_into_mut().unwrap_or_else(|framed| BytesMut::from(&framed[..]));

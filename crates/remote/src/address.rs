@@ -2,25 +2,12 @@
 
 use std::time::Duration;
 
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::codegen::http::HeaderValue;
 
 use crate::batched::Calls;
+use crate::connection::{Connection, Target};
 use crate::error::ConnectError;
-
-/// How long one attempt at a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often a connection is asked whether the server is still there, also when nothing is called.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How much may be under way to this side, in bytes: work items of a whole batch, large payloads among them.
-const WINDOW_BYTES: u32 = 8 << 20;
+use crate::tls::Tls;
 
 /// How long a server may be away before a call gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,40 +98,16 @@ impl Server {
 
     /// A connection that is made when it is needed, and made again when it was lost.
     pub(crate) fn link(&self) -> Result<Link, ConnectError> {
-        let wrong = |problem: String| ConnectError::Address { url: self.url.clone(), problem };
-        let endpoint = Endpoint::from_shared(self.url.clone()).map_err(|error| wrong(error.to_string()))?;
-        if endpoint.uri().authority().is_none() || endpoint.uri().scheme().is_none() {
-            return Err(wrong("it has no scheme or no host".to_owned()));
-        }
-        let mut endpoint = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(2 * WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
-        if let Some(tls) = &self.tls {
-            let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.authority));
-            if let Some((certificate, key)) = &tls.identity {
-                config = config.identity(Identity::from_pem(certificate, key));
-            }
-            if let Some(name) = &tls.server_name {
-                config = config.domain_name(name);
-            }
-            let secured = endpoint.tls_config(config);
-            endpoint = secured.map_err(|error| ConnectError::Tls { problem: error.to_string() })?;
-        }
+        let tls = self.tls.as_ref().map(Tls::new).transpose()?;
         let text = |text: Option<String>, what| {
-            let value = text.map(|text| text.parse::<MetadataValue<Ascii>>()).transpose();
+            let value = text.map(|text| text.parse::<HeaderValue>()).transpose();
             value.map_err(|_| ConnectError::Text { what })
         };
-        let greeting = Greeting {
-            hub: text(self.hub.clone(), "the name of the hub")?,
-            token: text(self.token.as_ref().map(|token| format!("Bearer {}", token.0)), "the token")?,
-        };
-        let channel = InterceptedService::new(endpoint.connect_lazy(), greeting);
-        Ok(Link { calls: Calls::new(channel, self.calls_together), patience: self.patience })
+        let mut target = Target::at(&self.url, tls)?;
+        target.hub = text(self.hub.clone(), "the name of the hub")?;
+        target.token = text(self.token.as_ref().map(|token| format!("Bearer {}", token.0)), "the token")?;
+        let connection = Connection::new(target);
+        Ok(Link { calls: Calls::new(connection, self.calls_together), patience: self.patience })
     }
 }
 
@@ -153,25 +116,4 @@ impl Server {
 pub(crate) struct Link {
     pub(crate) calls: Calls,
     pub(crate) patience: Duration,
-}
-
-pub(crate) type LinkChannel = InterceptedService<Channel, Greeting>;
-
-/// What is said with every call.
-#[derive(Clone)]
-pub(crate) struct Greeting {
-    hub: Option<MetadataValue<Ascii>>,
-    token: Option<MetadataValue<Ascii>>,
-}
-
-impl Interceptor for Greeting {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(hub) = &self.hub {
-            request.metadata_mut().insert("taskhub", hub.clone());
-        }
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
 }

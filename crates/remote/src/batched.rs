@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, poll_fn};
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, stream};
 use steadfast_grpc::extension::{BATCHED_MESSAGE_BYTES_MAX, batched_method};
 use steadfast_grpc::framing::{self, Framed};
@@ -18,7 +18,7 @@ use tonic::codegen::http::{HeaderName, HeaderValue, Request, Response};
 use tonic::codegen::{Bytes, Service, StdError};
 use tonic::{Code, Status};
 
-use crate::address::LinkChannel;
+use crate::connection::Connection;
 
 /// How large a message of calls becomes, in bytes, before what is left goes into another one.
 const BATCH_BYTES: usize = 64 << 10;
@@ -29,7 +29,7 @@ const OPENING_MAX: Duration = Duration::from_secs(1);
 /// A connection over which calls are made, together or by themselves.
 #[derive(Clone)]
 pub(crate) struct Calls {
-    channel: LinkChannel,
+    connection: Connection,
     /// None where each is made by itself.
     shared: Option<Arc<Shared>>,
 }
@@ -65,22 +65,22 @@ struct Open {
 struct Lost;
 
 impl Calls {
-    pub(crate) fn new(channel: LinkChannel, together: bool) -> Self {
-        Self { channel, shared: together.then(Arc::default) }
+    pub(crate) fn new(connection: Connection, together: bool) -> Self {
+        Self { connection, shared: together.then(Arc::default) }
     }
 
     /// Finds out whether the server can take calls together, so that the first ones are. Whatever it finds, calls can be made.
     pub(crate) async fn open(&self) {
         if let Some(shared) = &self.shared {
-            shared.is_open(&self.channel);
+            shared.is_open(&self.connection);
             // Something between here and the server may keep a stream from beginning. Calls go by themselves then.
             let _ = tokio::time::timeout(OPENING_MAX, shared.known.notified()).await;
         }
     }
 
     /// The connection itself.
-    pub(crate) fn channel(&self) -> LinkChannel {
-        self.channel.clone()
+    pub(crate) const fn connection(&self) -> &Connection {
+        &self.connection
     }
 }
 
@@ -94,12 +94,12 @@ impl Service<Request<Body>> for Calls {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (mut channel, shared) = (self.channel.clone(), self.shared.clone());
+        let (mut connection, shared) = (self.connection.clone(), self.shared.clone());
         Box::pin(async move {
             let mut request = request;
             if let Some(shared) = shared
                 && let Some(method) = batched_method(request.uri().path())
-                && shared.is_open(&channel)
+                && shared.is_open(&connection)
             {
                 let message = framing::read(request.body_mut(), usize::MAX).await?;
                 if message.len() <= BATCHED_MESSAGE_BYTES_MAX
@@ -109,8 +109,7 @@ impl Service<Request<Body>> for Calls {
                 }
                 *request.body_mut() = Body::new(Framed::question(framing::frame_bytes(&message)?));
             }
-            poll_fn(|context| channel.poll_ready(context)).await?;
-            Ok(channel.call(request).await?.map(Body::new))
+            Ok(connection.call(request).await?.map(Body::new))
         })
     }
 }
@@ -121,14 +120,14 @@ impl Shared {
     }
 
     /// Whether there is a stream. If there may be one, and nobody has begun to open it, that is begun.
-    fn is_open(self: &Arc<Self>, channel: &LinkChannel) -> bool {
+    fn is_open(self: &Arc<Self>, connection: &Connection) -> bool {
         let mut state = self.lock();
         match *state {
             State::Open(_) => true,
             State::Opening | State::NotServed => false,
             State::Closed => {
                 *state = State::Opening;
-                tokio::spawn(follow(Arc::downgrade(self), channel.clone()));
+                tokio::spawn(follow(Arc::downgrade(self), connection.clone()));
                 false
             }
         }
@@ -158,9 +157,9 @@ impl Shared {
 }
 
 /// Opens a stream and follows it to its end.
-async fn follow(shared: Weak<Shared>, channel: LinkChannel) {
+async fn follow(shared: Weak<Shared>, connection: Connection) {
     let (calls, to_send) = mpsc::unbounded_channel();
-    let mut client = CallLinkClient::new(channel).max_decoding_message_size(usize::MAX);
+    let mut client = CallLinkClient::new(connection).max_decoding_message_size(usize::MAX);
     let opened = client.calls(batches(to_send)).await;
     let set = |state| {
         if let Some(shared) = shared.upgrade() {

@@ -8,10 +8,12 @@ use smol_str::format_smolstr;
 use steadfast_engine::ClientError;
 use steadfast_grpc::MESSAGE_BYTES_MAX;
 use steadfast_grpc::wire::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
-use tonic::{Code, ConnectError, Response, Status};
+use tonic::codegen::Bytes;
+use tonic::{Code, Response, Status};
 
 use crate::address::Link;
 use crate::batched::Calls;
+use crate::connection::NotConnected;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
@@ -61,7 +63,7 @@ impl Failed {
             };
         }
         while let Some(error) = source {
-            if error.is::<ConnectError>() {
+            if error.is::<NotConnected>() {
                 return Self::Unreachable(status);
             }
             source = error.source();
@@ -128,31 +130,57 @@ impl Link {
     where
         Answer: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut pauses = pauses();
-        let mut away_since: Option<Instant> = None;
+        self.persist(repeat, || call(self.stub(), question.clone())).await
+    }
+
+    /// Likewise, for a message that says how work went. It is encoded once, and makes its way without tonic's client.
+    pub(crate) async fn tell(&self, path: &'static str, framed: Bytes) -> Result<(), Failed> {
+        self.persist(Repeat::Always, || self.calls.connection().tell(path, framed.clone())).await
+    }
+
+    async fn persist<T, Answer>(&self, repeat: Repeat, call: impl Fn() -> Answer) -> Result<T, Failed>
+    where
+        Answer: Future<Output = Result<T, Status>>,
+    {
+        let mut attempts = Attempts::new(self.patience);
         loop {
             let asked = Instant::now();
-            let failed = match call(self.stub(), question.clone()).await {
+            let failed = match call().await {
                 Ok(answer) => return Ok(answer),
                 Err(status) => Failed::new(status),
             };
-            let again = match failed {
-                Failed::Unreachable(_) => true,
-                Failed::Lost(_) => repeat == Repeat::Always,
-                Failed::Refused(_) => false,
-            };
-            // One that waited for long was not without the server all the time.
-            let since = away_since.filter(|_| asked.elapsed() < self.patience);
-            if since.is_none() {
-                pauses = self::pauses();
+            match attempts.pause(repeat, &failed, asked) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(failed),
             }
-            let since = since.unwrap_or_else(Instant::now);
-            away_since = Some(since);
-            let pause = pauses.next().unwrap_or(PAUSE_MAX);
-            if !again || since.elapsed() + pause > self.patience {
-                return Err(failed);
-            }
-            tokio::time::sleep(pause).await;
         }
+    }
+}
+
+/// How long the server has been away, as far as attempts have shown.
+struct Attempts {
+    patience: Duration,
+    away: Option<(Instant, ExponentialBackoff)>,
+}
+
+impl Attempts {
+    const fn new(patience: Duration) -> Self {
+        Self { patience, away: None }
+    }
+
+    /// How long to wait after an attempt that began at `asked` before the next one; none when there is to be none.
+    fn pause(&mut self, repeat: Repeat, failed: &Failed, asked: Instant) -> Option<Duration> {
+        match failed {
+            Failed::Unreachable(_) => {}
+            Failed::Lost(_) if repeat == Repeat::Always => {}
+            Failed::Lost(_) | Failed::Refused(_) => return None,
+        }
+        // One that waited for long was not without the server all the time.
+        let away = self.away.take().filter(|_| asked.elapsed() < self.patience);
+        let (since, mut pauses) = away.unwrap_or_else(|| (Instant::now(), pauses()));
+        let pause = pauses.next().unwrap_or(PAUSE_MAX);
+        let goes_on = since.elapsed() + pause <= self.patience;
+        self.away = Some((since, pauses));
+        goes_on.then_some(pause)
     }
 }

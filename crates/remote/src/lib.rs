@@ -33,7 +33,9 @@ mod address;
 mod batched;
 mod calls;
 mod client;
+mod connection;
 mod error;
+mod tls;
 mod worker;
 
 pub use address::{Server, TlsOptions};

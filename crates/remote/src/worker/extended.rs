@@ -75,7 +75,7 @@ impl Extended {
     /// Connects, and is greeted.
     pub(super) async fn connect(&self, profile: &Profile) -> Result<Connected, Status> {
         let cut = Cut(self.outbox.clone());
-        let mut stub = WorkerLinkClient::new(self.shared.link.calls.channel())
+        let mut stub = WorkerLinkClient::new(self.shared.link.calls.connection().clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let mut messages = stub.work(self.outbox.messages(&profile.extended())).await?.into_inner();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use prost::Message;
 use steadfast_core::failure::kinds;
 use steadfast_core::model::{ActivityLink, CancelReason};
 use steadfast_core::turn::TurnAnswer;
@@ -11,8 +12,9 @@ use steadfast_grpc::convert::{
     ReceivedTurn, activity_response, entity_response, received_activity, received_batch, received_turn,
     turn_response,
 };
-use steadfast_grpc::wire;
+use steadfast_grpc::framing::{self, PREFIX_BYTES};
 use steadfast_grpc::wire::work_item::Request;
+use steadfast_grpc::{MESSAGE_BYTES_MAX, wire};
 use tokio::runtime::Handle;
 use tonic::{Status, Streaming};
 
@@ -20,7 +22,14 @@ use super::code::{Code, refused_batch};
 use super::profile::Profile;
 use super::under_way::{Held, UnderWay};
 use super::{Shared, TARGET};
-use crate::calls::{Repeat, Stub};
+use crate::calls::Failed;
+
+const COMPLETE_TURN: &str = "/TaskHubSidecarService/CompleteOrchestratorTask";
+const COMPLETE_ACTIVITY: &str = "/TaskHubSidecarService/CompleteActivityTask";
+const COMPLETE_ENTITY: &str = "/TaskHubSidecarService/CompleteEntityTask";
+const ABANDON_TURN: &str = "/TaskHubSidecarService/AbandonTaskOrchestratorWorkItem";
+const ABANDON_ACTIVITY: &str = "/TaskHubSidecarService/AbandonTaskActivityWorkItem";
+const ABANDON_ENTITY: &str = "/TaskHubSidecarService/AbandonTaskEntityWorkItem";
 
 /// A worker's side of the standard protocol.
 #[derive(Clone)]
@@ -90,10 +99,7 @@ impl Standard {
             Ok(response) => {
                 let worker = self.clone();
                 self.runtime.spawn(async move {
-                    let call = |mut stub: Stub, response| async move {
-                        stub.complete_orchestrator_task(response).await
-                    };
-                    report("a turn", worker.shared.link.call(Repeat::Always, response, call).await);
+                    worker.tell("a turn", COMPLETE_TURN, &response).await;
                     drop(held);
                 });
             }
@@ -112,8 +118,7 @@ impl Standard {
             let link = Arc::new(NoLink { payload_bytes_max: code.payload_bytes_max() });
             let outcome = code.activity(task.clone(), link).await;
             let response = activity_response(token, &task, &outcome);
-            let call = |mut stub: Stub, response| async move { stub.complete_activity_task(response).await };
-            report("an activity", worker.shared.link.call(Repeat::Always, response, call).await);
+            worker.tell("an activity", COMPLETE_ACTIVITY, &response).await;
             drop(held);
         });
     }
@@ -135,10 +140,27 @@ impl Standard {
             else {
                 return worker.give_back(Kind::Entity, token, "its answer cannot be said");
             };
-            let call = |mut stub: Stub, response| async move { stub.complete_entity_task(response).await };
-            report("an entity's batch", worker.shared.link.call(Repeat::Always, response, call).await);
+            worker.tell("an entity's batch", COMPLETE_ENTITY, &response).await;
             drop(held);
         });
+    }
+
+    /// Tells the server how work went. A result that it does not get is no loss: the item is handed out again.
+    async fn tell(&self, what: &str, path: &'static str, message: &impl Message) {
+        let told = match framing::frame(message) {
+            Ok(framed) if framed.len() <= PREFIX_BYTES + MESSAGE_BYTES_MAX => {
+                self.shared.link.tell(path, framed).await
+            }
+            Ok(framed) => {
+                let bytes = framed.len() - PREFIX_BYTES;
+                let problem = format!("it has {bytes} bytes, and {MESSAGE_BYTES_MAX} are allowed");
+                Err(Failed::Refused(Status::out_of_range(problem)))
+            }
+            Err(status) => Err(Failed::Refused(status)),
+        };
+        if let Err(failed) = told {
+            tracing::warn!(target: TARGET, ?failed, "the server does not know the result of {what}; it will be done again");
+        }
     }
 
     /// Tells the server that this worker does not do it.
@@ -146,25 +168,22 @@ impl Standard {
         tracing::warn!(target: TARGET, ?kind, problem, "the worker gives an item back");
         let (worker, held) = (self.clone(), self.under_way.begin());
         self.runtime.spawn(async move {
-            let call = |mut stub: Stub, completion_token| async move {
-                match kind {
-                    Kind::Turn => {
-                        let request = wire::AbandonOrchestrationTaskRequest { completion_token };
-                        stub.abandon_task_orchestrator_work_item(request).await.map(drop)?;
-                    }
-                    Kind::Activity => {
-                        let request = wire::AbandonActivityTaskRequest { completion_token };
-                        stub.abandon_task_activity_work_item(request).await.map(drop)?;
-                    }
-                    Kind::Entity => {
-                        let request = wire::AbandonEntityTaskRequest { completion_token };
-                        stub.abandon_task_entity_work_item(request).await.map(drop)?;
-                    }
+            let what = "an item that was given back";
+            let completion_token = token;
+            match kind {
+                Kind::Turn => {
+                    let message = wire::AbandonOrchestrationTaskRequest { completion_token };
+                    worker.tell(what, ABANDON_TURN, &message).await;
                 }
-                Ok(tonic::Response::new(()))
-            };
-            let told = worker.shared.link.call(Repeat::Always, token, call).await;
-            report("an item that was given back", told);
+                Kind::Activity => {
+                    let message = wire::AbandonActivityTaskRequest { completion_token };
+                    worker.tell(what, ABANDON_ACTIVITY, &message).await;
+                }
+                Kind::Entity => {
+                    let message = wire::AbandonEntityTaskRequest { completion_token };
+                    worker.tell(what, ABANDON_ENTITY, &message).await;
+                }
+            }
             drop(held);
         });
     }
@@ -175,13 +194,6 @@ enum Kind {
     Turn,
     Activity,
     Entity,
-}
-
-/// A result that the server does not get is no loss: the item is handed out again.
-fn report<T>(what: &str, told: Result<T, crate::calls::Failed>) {
-    if let Err(failed) = told {
-        tracing::warn!(target: TARGET, ?failed, "the server does not know the result of {what}; it will be done again");
-    }
 }
 
 /// The standard protocol has no heartbeats, and does not tell activities that they are cancelled.
