@@ -117,6 +117,10 @@ impl PartitionOptions {
     }
 }
 
+/// How many records may be sealed and not durable. With one, partitions that share a log would take turns: while the record of
+/// one is written, the next batch begins without what it has ready. Those that are on their way together are written together.
+const RECORDS_UNDER_WAY_MAX: usize = 16;
+
 /// A control-queue partition: see the module's documentation.
 #[derive(Debug)]
 pub struct Partition {
@@ -270,15 +274,15 @@ impl Partition {
         self.now = self.now.max(now);
     }
 
-    /// Seals the open record if there is something in it, the previous one is durable and no turn is under way, and
-    /// collects the effects that need not wait. To be called after everything else.
+    /// Seals the open record if there is something in it, not too many are on their way to the log and no turn is under way,
+    /// and collects the effects that need not wait. To be called after everything else.
     pub fn commit(&mut self) -> Commit {
         let mut commit = Commit::default();
         // A capture must find everything in a record.
         if self.closing || self.is_capture_due() {
             self.open.end_patience();
         }
-        if self.sealed.is_empty() && self.open.must_be_written() {
+        if self.sealed.len() < RECORDS_UNDER_WAY_MAX && self.open.must_be_written() {
             self.draining = self.running > 0;
             if !self.draining {
                 commit.record = Some(self.seal());

@@ -1,7 +1,10 @@
 //! The log writer: one thread that makes the records of all partitions durable, a batch at a time.
 
+use std::collections::HashMap;
+
 use actix::Addr;
-use steadfast_store::{LogRecord, Store};
+use steadfast_core::{PartitionId, Position};
+use steadfast_store::{LogRecord, Store, StoreError};
 
 use super::queue::Queue;
 use crate::partition::{Appended, PartitionActor};
@@ -12,23 +15,67 @@ pub(crate) struct AppendRequest {
     pub(crate) reply: Addr<PartitionActor>,
 }
 
+/// The records of one partition in a batch.
+struct Reply {
+    partition: PartitionId,
+    to: Addr<PartitionActor>,
+    /// That of the last one.
+    position: Position,
+}
+
 pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
     let mut batch = Vec::new();
     let mut records = Vec::new();
-    let mut replies = Vec::new();
+    let mut replies: Vec<Reply> = Vec::new();
+    let mut failed = Failed::default();
     while queue.take(&mut batch) {
-        for request in batch.drain(..) {
-            replies.push((request.record.position, request.reply));
-            records.push(request.record);
+        for AppendRequest { record, reply } in batch.drain(..) {
+            if let Some(error) = failed.error_for(record.partition, &reply) {
+                reply.do_send(Appended { position: record.position, outcome: Err(error) });
+                continue;
+            }
+            let (partition, position) = (record.partition, record.position);
+            match replies.iter_mut().find(|known| known.partition == partition && known.to == reply) {
+                Some(known) => known.position = position,
+                None => replies.push(Reply { partition, to: reply, position }),
+            }
+            records.push(record);
+        }
+        if records.is_empty() {
+            continue;
         }
         let outcome = super::call("appending to the log", || store.append(&records));
         records.clear();
         if let Err(error) = &outcome {
             tracing::error!(%error, "the commit log could not be written");
         }
-        for (position, reply) in replies.drain(..) {
-            // One of these is under way for each partition, so the mailbox bound is never in question.
-            reply.do_send(Appended { position, outcome: outcome.clone() });
+        for Reply { partition, to, position } in replies.drain(..) {
+            if let Err(error) = &outcome {
+                failed.note(partition, to.clone(), error);
+            }
+            // Few of these are under way for each partition, so the mailbox bound is never in question.
+            to.do_send(Appended { position, outcome: outcome.clone() });
         }
+    }
+}
+
+/// The actors whose records are taken no more. After a record that was not written, one that the same actor made after it must
+/// not be either, even when somebody else has recovered the store in between.
+#[derive(Default)]
+struct Failed(HashMap<PartitionId, (Addr<PartitionActor>, StoreError)>);
+
+impl Failed {
+    fn note(&mut self, partition: PartitionId, actor: Addr<PartitionActor>, error: &StoreError) {
+        self.0.insert(partition, (actor, error.clone()));
+    }
+
+    fn error_for(&mut self, partition: PartitionId, actor: &Addr<PartitionActor>) -> Option<StoreError> {
+        let (failed, error) = self.0.get(&partition)?;
+        if failed == actor {
+            return Some(error.clone());
+        }
+        // It has been built anew.
+        self.0.remove(&partition);
+        None
     }
 }

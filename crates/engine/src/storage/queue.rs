@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Unbounded by itself; each producer bounds what it has under way (a partition one record, one capture, and one load
+/// Unbounded by itself; each producer bounds what it has under way (a partition some records, one capture, and one load
 /// for each instance with messages), so its length is bounded by the number of partitions and waiting instances.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
