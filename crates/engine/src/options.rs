@@ -73,7 +73,7 @@ impl Default for HubOptions {
             history_warning_percent: 80,
             turn_crashes_max: 5,
             turn_retry_delay: Duration::from_secs(1),
-            materialise_interval: Duration::from_millis(500),
+            materialise_interval: Duration::from_millis(100),
             materialise_after_bytes: 32 << 20,
             overlay_bytes_max: 96 << 20,
             stop_timeout: Duration::from_secs(10),

@@ -11,7 +11,7 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ const SEGMENT_BYTES: usize = 4 << 20;
 /// The largest value in a tree of the instance store.
 pub(crate) const VALUE_BYTES_MAX: usize = 32 << 10;
 
+/// With so many bytes handed to sled they are written to the file. sled itself would let them become a whole segment, and what is
+/// appended to the log meanwhile, in the other database, would wait for the disk behind all of that.
+const PART_BYTES: usize = 64 << 10;
+
 /// How often opening is tried again when the threads of a previous sled of this process still hold its file.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -40,6 +44,8 @@ pub(crate) struct Database {
     dirty: AtomicBool,
     /// A synchronisation failed.
     sync_failed: AtomicBool,
+    /// How much was handed to sled since it last wrote to the file, roughly.
+    unwritten: AtomicUsize,
 }
 
 impl Database {
@@ -54,7 +60,8 @@ impl Database {
         let path = folder.join("db");
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|error| from_io("opening the database", &path, &error))?;
-        Ok(Self { db, file, data_sync, dirty: AtomicBool::new(true), sync_failed: AtomicBool::new(false) })
+        let (dirty, sync_failed) = (AtomicBool::new(true), AtomicBool::new(false));
+        Ok(Self { db, file, data_sync, dirty, sync_failed, unwritten: AtomicUsize::new(0) })
     }
 
     /// A tree of the database.
@@ -67,6 +74,15 @@ impl Database {
     /// Announces writes; that there is something to make durable is remembered when the guard is dropped.
     pub(crate) fn writing(&self) -> Writing<'_> {
         Writing { database: self }
+    }
+
+    /// Takes note that so many bytes were handed to sled as a part of something large, and lets it write what has gathered.
+    pub(crate) fn note_part(&self, bytes: usize) -> Result<(), StoreError> {
+        if self.unwritten.fetch_add(bytes, Ordering::Relaxed) + bytes < PART_BYTES {
+            return Ok(());
+        }
+        self.unwritten.store(0, Ordering::Relaxed);
+        self.db.flush().map(drop).map_err(|error| from_sled("writing a part of something large", &error))
     }
 
     /// Makes everything written so far durable.

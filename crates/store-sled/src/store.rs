@@ -165,6 +165,7 @@ impl Store for SledStore {
             files.directory.note(&batch.instances)?;
             for instance in &batch.instances {
                 files.instances.write(&files.pieces, instance)?;
+                files.data.note_part(instance.bytes())?;
             }
             for row in &batch.rows {
                 files.rows.write(&files.pieces, partition, row)?;

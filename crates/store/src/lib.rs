@@ -54,13 +54,7 @@ pub struct Materialisation {
 impl Materialisation {
     /// The bytes of states, outlines, histories and rows in it.
     pub fn bytes(&self) -> u64 {
-        let instances = self.instances.iter().map(|write| match &write.change {
-            InstanceChange::Put { state, outline, history, .. } => {
-                let (HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes)) = history;
-                state.len() + outline.as_ref().map_or(0, |outline| outline.len()) + bytes.len()
-            }
-            InstanceChange::Delete => 0,
-        });
+        let instances = self.instances.iter().map(InstanceWrite::bytes);
         let rows = self.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len));
         instances.chain(rows).map(|bytes| bytes as u64).sum()
     }
@@ -75,6 +69,19 @@ pub struct InstanceWrite {
     pub reflects: Position,
     /// The change.
     pub change: InstanceChange,
+}
+
+impl InstanceWrite {
+    /// The bytes of its state, outline and history.
+    pub fn bytes(&self) -> usize {
+        match &self.change {
+            InstanceChange::Put { state, outline, history, .. } => {
+                let (HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes)) = history;
+                state.len() + outline.as_ref().map_or(0, |outline| outline.len()) + bytes.len()
+            }
+            InstanceChange::Delete => 0,
+        }
+    }
 }
 
 /// How an instance changes.

@@ -1,6 +1,8 @@
 //! The log writer: one thread that makes the records of all partitions durable, a batch at a time.
 
 use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use steadfast_core::{PartitionId, Position};
@@ -8,6 +10,11 @@ use steadfast_store::{LogRecord, Store, StoreError};
 
 use super::queue::Queue;
 use crate::partition::{Appended, PartitionActor};
+
+/// With so many records in a batch others are on their way, too. Then the next batch waits for as long as this one took, up to a
+/// bound, and becomes larger: each costs a dozen changes of threads. Those that come alone never wait.
+const BUSY_RECORDS: usize = 4;
+const PAUSE_MAX: Duration = Duration::from_micros(300);
 
 /// A record to be made durable.
 pub(crate) struct AppendRequest {
@@ -44,7 +51,9 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
         if records.is_empty() {
             continue;
         }
+        let (busy, begun) = (records.len() >= BUSY_RECORDS, Instant::now());
         let outcome = super::call("appending to the log", || store.append(&records));
+        let took = begun.elapsed();
         records.clear();
         if let Err(error) = &outcome {
             tracing::error!(%error, "the commit log could not be written");
@@ -55,6 +64,9 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
             }
             // Few of these are under way for each partition, so the mailbox bound is never in question.
             to.do_send(Appended { position, outcome: outcome.clone() });
+        }
+        if busy {
+            thread::sleep(took.min(PAUSE_MAX));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The directory: finds instances by what was written of them, in the order of their ids.
 //!
 //! An insertion into a tree of sled costs several microseconds, so there is none for each instance. The entries of a
-//! materialisation go, packed, to a journal, and stay in memory until there are many. Then they are *settled*: merged
-//! into blocks of neighbouring ids, each with a summary. The summaries of neighbouring blocks are kept together, as a
+//! materialisation go, packed, to a journal, and stay in memory until there are many. Then they are *settled*, a part with
+//! each further materialisation: merged into blocks of neighbouring ids, each with a summary. The summaries of neighbouring blocks are kept together, as a
 //! group. A search looks at what is in memory, goes through the groups, passes over the blocks whose summary says that
 //! nothing in them is wanted, and reads the others. So a page takes a few milliseconds at most, however rare or frequent
 //! what it shows is.
@@ -23,12 +23,14 @@ mod summary;
 mod wanted;
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use steadfast_store::{InstanceWrite, StoreError};
 
 use self::entry::{Decoder, Encoder, Item, Listed};
 use self::recent::Recent;
+use self::settle::Settling;
 use crate::database::{Database, VALUE_BYTES_MAX};
 use crate::error::{corrupt, from_sled};
 
@@ -44,15 +46,21 @@ const GROUPS: &str = "directory-groups";
 const BLOCK_ENTRIES: usize = 256;
 const BLOCK_BYTES: usize = VALUE_BYTES_MAX - (8 << 10);
 
-/// With so many entries in memory (some 150 bytes each), or so many pieces in the journal, they are settled.
+/// With so many entries in memory (some 150 bytes each), or so many pieces in the journal, they begin to be settled.
 const RECENT_ENTRIES_MAX: usize = 64 << 10;
 const JOURNAL_PIECES_MAX: usize = 4 << 10;
+
+/// So many times as many entries are settled as come in, and no fewer at once than these. So what settles is in its blocks long
+/// before there are as many others, and no materialisation takes much longer than the rest.
+const SETTLED_FOR_EACH: usize = 3;
+const SETTLED_AT_LEAST: usize = 256;
 
 const READING: &str = "reading the directory";
 const WRITING: &str = "writing the directory";
 
 /// The directory.
 pub(crate) struct Directory {
+    database: Arc<Database>,
     journal: sled::Tree,
     blocks: sled::Tree,
     groups: sled::Tree,
@@ -66,13 +74,14 @@ struct Writer {
     /// The first piece of the journal that counts, and the next one.
     first_piece: u64,
     next_piece: u64,
+    settling: Option<Settling>,
 }
 
 /// Opens the directory.
-pub(crate) fn open(database: &Database) -> Result<Directory, StoreError> {
+pub(crate) fn open(database: &Arc<Database>) -> Result<Directory, StoreError> {
     let journal = database.tree(JOURNAL)?;
     let mut recent = Recent::default();
-    let mut writer = Writer { first_piece: 0, next_piece: 0 };
+    let mut writer = Writer { first_piece: 0, next_piece: 0, settling: None };
     for (nth, piece) in journal.iter().enumerate() {
         let (key, value) = piece.map_err(|error| from_sled(READING, &error))?;
         let number = <[u8; 8]>::try_from(&*key).map(u64::from_be_bytes);
@@ -84,6 +93,7 @@ pub(crate) fn open(database: &Database) -> Result<Directory, StoreError> {
         recent.push(read_items(&value)?);
     }
     Ok(Directory {
+        database: database.clone(),
         journal,
         blocks: database.tree(BLOCKS)?,
         groups: database.tree(GROUPS)?,
@@ -115,8 +125,11 @@ impl Directory {
         recent.push(run);
         let full = recent.len() >= RECENT_ENTRIES_MAX
             || writer.next_piece - writer.first_piece >= JOURNAL_PIECES_MAX as u64;
+        if full && writer.settling.is_none() {
+            writer.settling = Some(Settling::new(recent.begin_to_settle(), writer.next_piece));
+        }
         *self.recent.write() = recent;
-        if full { self.settle(&mut writer) } else { Ok(()) }
+        self.settle_some(&mut writer, (SETTLED_FOR_EACH * writes.len()).max(SETTLED_AT_LEAST))
     }
 
     fn write_journal(&self, writer: &mut Writer, run: &[Item]) -> Result<(), StoreError> {

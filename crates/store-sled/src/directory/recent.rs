@@ -17,6 +17,8 @@ const RUNS_MAX: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recent {
     runs: Vec<Arc<Run>>,
+    /// The first run is on its way into blocks, and stays as it is.
+    settling: bool,
 }
 
 impl Recent {
@@ -27,7 +29,7 @@ impl Recent {
             // At least one, and on as long as what comes before is not much larger: so each entry is moved few times.
             let mut at = self.runs.len() - 2;
             let mut entries = self.runs[at].len() + self.runs[at + 1].len();
-            while at > 0 && self.runs[at - 1].len() <= entries {
+            while at > usize::from(self.settling) && self.runs[at - 1].len() <= entries {
                 at -= 1;
                 entries += self.runs[at].len();
             }
@@ -42,9 +44,19 @@ impl Recent {
         self.runs.iter().map(|run| run.len()).sum()
     }
 
-    /// All of it as one run.
-    pub(super) fn merged(&self) -> Run {
-        merge(&self.runs)
+    /// Makes one run of all there is, which stays until [`Self::settled`].
+    pub(super) fn begin_to_settle(&mut self) -> Arc<Run> {
+        let all = Arc::new(merge(&self.runs));
+        self.runs = vec![all.clone()];
+        self.settling = true;
+        all
+    }
+
+    /// The run that was on its way into blocks is there.
+    pub(super) fn settled(&mut self) {
+        if std::mem::take(&mut self.settling) {
+            self.runs.remove(0);
+        }
     }
 
     /// Whether something is said of the instance, so that an older entry of it does not count.
@@ -125,12 +137,30 @@ mod tests {
         let range = id_ranges(&filter, None).remove(0);
         let found = recent.search(&Wanted::new(&filter), &range, 1000);
         // Number 99 was removed last, all others came back or were written after they had been removed.
-        let merged = recent.merged();
+        let merged = merge(&recent.runs);
         let there: Vec<_> =
             merged.iter().filter(|(_, entry)| entry.is_some()).map(|(id, _)| id.clone()).collect();
         assert_eq!(found, there);
         assert!(!found.contains(&id(99)) && recent.knows("0099"));
         assert!(merged.iter().all(|(_, entry)| entry.as_ref().is_none_or(|entry| entry.name >= 98)));
         assert_eq!(recent.search(&Wanted::new(&filter), &range, 3), there[..3]);
+    }
+
+    #[test]
+    fn what_settles_stays_as_it_is_while_others_come() {
+        let mut recent = Recent::default();
+        let id = |number: u32| InstanceId::from_trusted(format!("{number:04}"));
+        recent.push((0..10).map(|number| (id(number), entry(1))).collect());
+        recent.push(vec![(id(3), None)]);
+        let settling = recent.begin_to_settle();
+        assert_eq!(settling.len(), 10);
+        for round in 0..100 {
+            recent.push(vec![(id(round % 20), entry(2))]);
+        }
+        assert!(Arc::ptr_eq(&recent.runs[0], &settling) && recent.runs.len() <= RUNS_MAX);
+        recent.settled();
+        let left = merge(&recent.runs);
+        assert_eq!(left.len(), 20);
+        assert!(left.iter().all(|(_, entry)| entry.as_ref().is_some_and(|entry| entry.name == 2)));
     }
 }

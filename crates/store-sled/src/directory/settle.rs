@@ -6,12 +6,13 @@
 //! ahead of its block, but only for instances of which the journal knows. A crash may leave new blocks that no group
 //! names; they are written over when a block begins at the same id again.
 
-use parking_lot::MutexGuard;
+use std::sync::Arc;
+
 use steadfast_store::StoreError;
 
 use super::entry::{Encoder, Entry, Item};
 use super::group::{self, Members};
-use super::recent::Recent;
+use super::recent::Run;
 use super::{BLOCK_BYTES, BLOCK_ENTRIES, Directory, Place, READING, WRITING, Writer, is_before, summary};
 use crate::error::from_sled;
 
@@ -37,30 +38,51 @@ struct Change {
     before: Option<(sled::IVec, Vec<u8>)>,
 }
 
+/// Entries on their way from memory into blocks.
+pub(super) struct Settling {
+    all: Arc<Run>,
+    /// How many of them are in blocks.
+    done: usize,
+    /// They are the contents of the journal up to here.
+    upto_piece: u64,
+}
+
+impl Settling {
+    pub(super) fn new(all: Arc<Run>, upto_piece: u64) -> Self {
+        Self { all, done: 0, upto_piece }
+    }
+}
+
 impl Directory {
-    /// Moves all entries from memory into blocks.
-    pub(super) fn settle(&self, writer: &mut MutexGuard<'_, Writer>) -> Result<(), StoreError> {
-        let all = self.recent.read().merged();
-        let mut rest = &all[..];
-        while let Some((first, _)) = rest.first() {
-            let place = self.place_of(first.as_str().as_bytes())?;
+    /// Moves some of the entries that settle into blocks, and those that come next to them.
+    pub(super) fn settle_some(&self, writer: &mut Writer, count: usize) -> Result<(), StoreError> {
+        let Some(Settling { all, done, upto_piece }) = &mut writer.settling else { return Ok(()) };
+        let goal = done.saturating_add(count).min(all.len());
+        while *done < goal {
+            let rest = &all[*done..];
+            let place = self.place_of(rest[0].0.as_str().as_bytes())?;
             let mine = before(rest, place.next.as_deref()).min(ENTRIES_AT_ONCE);
-            let (mine, others) = rest.split_at(mine);
-            self.change_group(&place, mine)?;
-            rest = others;
+            let bytes = self.change_group(&place, &rest[..mine])?;
+            self.database.note_part(bytes)?;
+            *done += mine;
         }
-        *self.recent.write() = Recent::default();
-        for piece in writer.first_piece..writer.next_piece {
-            self.journal.remove(piece.to_be_bytes()).map_err(|error| from_sled(WRITING, &error))?;
+        if *done == all.len() {
+            self.recent.write().settled();
+            for piece in writer.first_piece..*upto_piece {
+                self.journal.remove(piece.to_be_bytes()).map_err(|error| from_sled(WRITING, &error))?;
+            }
+            writer.first_piece = *upto_piece;
+            writer.settling = None;
         }
-        writer.first_piece = writer.next_piece;
         Ok(())
     }
 
-    /// Merges changes into the group to which they belong.
-    pub(super) fn change_group(&self, place: &Place, changes: &[Item]) -> Result<(), StoreError> {
+    /// Merges changes into the group to which they belong. Returns how many bytes of blocks were written.
+    pub(super) fn change_group(&self, place: &Place, changes: &[Item]) -> Result<usize, StoreError> {
         let change = self.work_out(place, changes)?;
         let groups = group::encode(&change.members, place.next.is_none());
+        let written = [&change.trimmed, &change.new, &change.changed];
+        let bytes = written.into_iter().flatten().map(|(_, block)| block.len()).sum();
         let writing = |error| from_sled(WRITING, &error);
         let _exclusive = self.recent.write();
         for (key, block) in change.trimmed.into_iter().chain(change.new) {
@@ -81,7 +103,8 @@ impl Directory {
         for (key, block) in change.changed {
             self.blocks.insert(key, block).map_err(writing)?;
         }
-        change.gone.into_iter().try_for_each(|key| self.blocks.remove(key).map(drop).map_err(writing))
+        change.gone.into_iter().try_for_each(|key| self.blocks.remove(key).map(drop).map_err(writing))?;
+        Ok(bytes)
     }
 
     fn work_out(&self, place: &Place, changes: &[Item]) -> Result<Change, StoreError> {

@@ -53,13 +53,23 @@ fn count(directory: &Directory, filter: &InstanceFilter) -> usize {
 }
 
 fn settle(directory: &Directory) {
-    directory.settle(&mut directory.writer.lock()).unwrap();
+    let mut writer = directory.writer.lock();
+    // What settles already, and then the rest.
+    directory.settle_some(&mut writer, usize::MAX).unwrap();
+    begin_to_settle(directory, &mut writer);
+    directory.settle_some(&mut writer, usize::MAX).unwrap();
+}
+
+fn begin_to_settle(directory: &Directory, writer: &mut Writer) {
+    assert!(writer.settling.is_none());
+    let all = directory.recent.write().begin_to_settle();
+    writer.settling = Some(Settling::new(all, writer.next_piece));
 }
 
 #[test]
 fn settled_entries_are_found_changed_and_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
     let directory = open(&database).unwrap();
     note_all(&directory, Some("first"), (0..10_000).map(scattered));
     settle(&directory);
@@ -85,31 +95,47 @@ fn a_settlement_that_is_interrupted_anywhere_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     for written in [0, 1, 3, 20, 45] {
         let path = folder.path().join(format!("{written}"));
-        let database = Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap();
+        let database = Arc::new(Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap());
         let directory = open(&database).unwrap();
         note_all(&directory, Some("first"), (0..5000).map(scattered));
         settle(&directory);
         note_all(&directory, Some("second"), (2500..15_000).map(scattered));
-        // So many blocks are changed, the journal stays, and the process dies.
-        let all = directory.recent.read().merged();
-        let mut rest = &all[..];
-        for _ in 0..written {
-            let Some((first, _)) = rest.first() else { break };
-            let place = directory.place_of(first.as_str().as_bytes()).unwrap();
-            let mine =
-                rest.partition_point(|(id, _)| is_before(id.as_str().as_bytes(), place.next.as_deref()));
-            let mine = mine.min(700);
-            directory.change_group(&place, &rest[..mine]).unwrap();
-            rest = &rest[mine..];
-        }
+        // So many entries are settled, others come, the journal stays, and the process dies.
+        let mut writer = directory.writer.lock();
+        begin_to_settle(&directory, &mut writer);
+        directory.settle_some(&mut writer, written * 300).unwrap();
+        drop(writer);
+        note_all(&directory, Some("third"), (2000..3000).map(scattered));
+        assert_eq!(count(&directory, &named("second")), 12_000);
         drop(directory);
         let directory = open(&database).unwrap();
         for _ in 0..2 {
-            assert_eq!(count(&directory, &named("first")), 2500);
-            assert_eq!(count(&directory, &named("second")), 12_500);
+            assert_eq!(count(&directory, &named("first")), 2000);
+            assert_eq!(count(&directory, &named("second")), 12_000);
+            assert_eq!(count(&directory, &named("third")), 1000);
             settle(&directory);
         }
     }
+}
+
+#[test]
+fn many_entries_settle_a_part_at_a_time_and_are_found_all_the_while() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
+    let directory = open(&database).unwrap();
+    let mut settled_at_once = 0;
+    for nth in 0..100_u64 {
+        let before = directory.blocks.len();
+        note_all(&directory, Some("any"), (nth * 1000..(nth + 1) * 1000).map(scattered));
+        settled_at_once = settled_at_once.max(directory.blocks.len() - before);
+        assert!(directory.recent.read().len() <= RECENT_ENTRIES_MAX + RECENT_ENTRIES_MAX / 2);
+        if nth % 10 == 9 {
+            assert_eq!(count(&directory, &named("any")) as u64, (nth + 1) * 1000);
+        }
+    }
+    assert!(directory.blocks.len() > 200 && settled_at_once < 50, "{settled_at_once} at once");
+    drop(directory);
+    assert_eq!(count(&open(&database).unwrap(), &named("any")), 100_000);
 }
 
 /// A tree as it is now, to be put back.
@@ -125,7 +151,7 @@ fn a_settlement_that_was_written_halfway_says_nothing_twice_and_loses_nothing() 
     let others = || (100_000..120_000).map(scattered);
     for (nth, groups_written) in [0, 1, 2, 5, usize::MAX].into_iter().enumerate() {
         let path = folder.path().join(format!("{nth}"));
-        let database = Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap();
+        let database = Arc::new(Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap());
         let directory = open(&database).unwrap();
         note_all(&directory, Some("first"), (0..20_000).map(scattered));
         settle(&directory);
@@ -163,7 +189,7 @@ fn a_settlement_that_was_written_halfway_says_nothing_twice_and_loses_nothing() 
 #[test]
 fn blocks_become_empty_in_any_order_and_fill_again() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
     let directory = open(&database).unwrap();
     let mut all: Vec<_> = (0..30_000).map(scattered).collect();
     all.sort_unstable();
@@ -187,7 +213,7 @@ fn blocks_become_empty_in_any_order_and_fill_again() {
 #[test]
 fn a_short_span_of_time_among_instances_with_any_ids_takes_few_blocks() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
     let directory = open(&database).unwrap();
     let mut writes: Vec<_> = (0..20_000).map(|number| (scattered(number), number as i64)).collect();
     writes.sort_unstable();
@@ -222,7 +248,7 @@ fn a_short_span_of_time_among_instances_with_any_ids_takes_few_blocks() {
 #[test]
 fn damaged_entries_are_a_typed_error() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
     let directory = open(&database).unwrap();
     note_all(&directory, Some("first"), (0..100).map(scattered));
     settle(&directory);
