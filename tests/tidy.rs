@@ -51,7 +51,7 @@ const RESERVED: &[(&str, &[&str])] = &[
         "tokio",
         &["steadfast-engine", "steadfast-grpc", "steadfast-remote", "steadfast-server", "steadfast-testkit"],
     ),
-    ("tokio-rustls", &["steadfast-grpc"]),
+    ("tokio-rustls", &["steadfast-grpc", "steadfast-remote"]),
     ("tonic", &["steadfast-grpc", "steadfast-remote"]),
     ("prost", &["steadfast-grpc"]),
     ("clap", &["steadfast-server"]),

@@ -449,6 +449,7 @@ impl Partition {
         PartitionCounts {
             entries: self.entries.len(),
             resident_sessions: self.residents.count(),
+            session_places: self.residents.places(),
             unfinished_activities: self.activities.len(),
             timers: self.timers.len(),
             delayed_signals: self.delayed.len(),
@@ -467,6 +468,8 @@ pub struct PartitionCounts {
     pub resident_sessions: usize,
     /// Activities without a result.
     pub unfinished_activities: usize,
+    /// Places in the order in which sessions were used, overtaken ones among them.
+    pub session_places: usize,
     /// Armed timers.
     pub timers: usize,
     /// Signals that wait for their time.

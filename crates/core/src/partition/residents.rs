@@ -11,6 +11,10 @@ use crate::time::Timestamp;
 /// The table of entries is not made smaller than for this many.
 const ENTRIES_KEPT: usize = 4096;
 
+/// The order has so many places for each session, and so many more, before those that were overtaken are looked for.
+const PLACES_FOR_EACH: usize = 4;
+const PLACES_KEPT: usize = 1024;
+
 /// A least-recently-used order with lazy deletion: each use appends, and a place that a later use has overtaken is
 /// skipped when it comes to the front.
 #[derive(Debug, Default)]
@@ -33,8 +37,13 @@ impl Residents {
         self.count -= 1;
     }
 
+    /// How many places there are in the order, overtaken ones among them.
+    pub(super) fn places(&self) -> usize {
+        self.order.len()
+    }
+
     /// Notes a use; the number goes into the entry.
-    pub(super) fn used(&mut self, instance: InstanceId, at: Timestamp) -> u64 {
+    fn used(&mut self, instance: InstanceId, at: Timestamp) -> u64 {
         self.uses += 1;
         self.order.push_back((instance, self.uses, at));
         self.uses
@@ -42,6 +51,22 @@ impl Residents {
 }
 
 impl Partition {
+    /// Notes that the session of an instance was used.
+    pub(super) fn note_use(&mut self, instance: &InstanceId) {
+        let Some(entry) = self.entries.get_mut(instance) else { return };
+        entry.used = self.residents.used(instance.clone(), self.now);
+        // Overtaken places would pile up until the first session has been idle for long enough, some millions on a busy hub, and
+        // then all of them would be looked up at once.
+        if self.residents.order.len() > PLACES_FOR_EACH * self.residents.count + PLACES_KEPT {
+            let entries = &self.entries;
+            // One for each session is left at most, so that this is rare.
+            self.residents.order.retain(|(instance, used, _)| {
+                let entry = entries.get(instance);
+                entry.is_some_and(|entry| entry.used == *used && entry.session != SessionPhase::None)
+            });
+        }
+    }
+
     /// Evicts sessions that have been idle for too long or are too many.
     pub(super) fn evict_sessions(&mut self) {
         while let Some((instance, used, at)) = self.residents.order.front() {
@@ -61,13 +86,6 @@ impl Partition {
         }
         if self.residents.order.len() < self.residents.order.capacity() / 8 {
             self.residents.order.shrink_to(self.residents.order.capacity() / 2);
-        }
-        // Without evictions the overtaken places would pile up behind a front that stays.
-        if self.residents.order.len() > 4 * self.residents.count + 1024 {
-            let entries = &self.entries;
-            self.residents
-                .order
-                .retain(|(instance, used, _)| entries.get(instance).is_some_and(|entry| entry.used == *used));
         }
     }
 

@@ -355,9 +355,8 @@ impl Partition {
     }
 
     pub(super) fn after_turn(&mut self, instance: &InstanceId) {
-        let used = self.residents.used(instance.clone(), self.now);
-        let Some(entry) = self.entries.get_mut(instance) else { return };
-        entry.used = used;
+        self.note_use(instance);
+        let Some(entry) = self.entries.get(instance) else { return };
         let over = entry.state().is_none_or(|state| state.status.is_terminal());
         if !entry.queue.is_empty() {
             self.mark_ready(instance);

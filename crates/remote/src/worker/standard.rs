@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use prost::Message;
 use steadfast_core::failure::kinds;
 use steadfast_core::model::{ActivityLink, CancelReason};
 use steadfast_core::turn::TurnAnswer;
@@ -12,7 +11,7 @@ use steadfast_grpc::convert::{
     ReceivedTurn, activity_response, entity_response, received_activity, received_batch, received_turn,
     turn_response,
 };
-use steadfast_grpc::framing::{self, PREFIX_BYTES};
+use steadfast_grpc::framing::{self, Message, PREFIX_BYTES};
 use steadfast_grpc::wire::work_item::Request;
 use steadfast_grpc::{MESSAGE_BYTES_MAX, wire};
 use tokio::runtime::Handle;

@@ -43,6 +43,7 @@ fn ten_thousand_generations_take_constant_memory_and_starve_nobody() {
         let [counts] = hub.counts()[..] else { panic!("there is one partition") };
         largest.entries = largest.entries.max(counts.entries);
         largest.overlay_bytes = largest.overlay_bytes.max(counts.overlay_bytes);
+        largest.session_places = largest.session_places.max(counts.session_places);
         if others < 20 {
             hub.start("three_steps", &format!("other-{others}"), &1);
             others += 1;
@@ -52,6 +53,8 @@ fn ten_thousand_generations_take_constant_memory_and_starve_nobody() {
     assert_eq!(hub.state("eternal").unwrap().generation, 10_000);
     // Those that ended stay until the next materialisation.
     assert!(largest.entries <= 4 + others, "{largest:?}");
+    // Each turn uses a session, which is remembered a few times for each that there is.
+    assert!((1000..1200).contains(&largest.session_places), "{largest:?}");
     // About two kilobytes for each of them, whatever the number of generations.
     assert!(largest.overlay_bytes < 60_000, "{largest:?}");
     let ended =
