@@ -34,7 +34,7 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
     let mut batch = Vec::new();
     let mut records = Vec::new();
     let mut replies: Vec<Reply> = Vec::new();
-    let mut failed = Failed::default();
+    let mut failed = Failed(HashMap::new());
     while queue.take(&mut batch) {
         for AppendRequest { record, reply } in batch.drain(..) {
             if let Some(error) = failed.error_for(record.partition, &reply) {
@@ -73,15 +73,14 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
 
 /// The actors whose records are taken no more. After a record that was not written, one that the same actor made after it must
 /// not be either, even when somebody else has recovered the store in between.
-#[derive(Default)]
-struct Failed(HashMap<PartitionId, (Addr<PartitionActor>, StoreError)>);
+struct Failed<Actor>(HashMap<PartitionId, (Actor, StoreError)>);
 
-impl Failed {
-    fn note(&mut self, partition: PartitionId, actor: Addr<PartitionActor>, error: &StoreError) {
+impl<Actor: PartialEq> Failed<Actor> {
+    fn note(&mut self, partition: PartitionId, actor: Actor, error: &StoreError) {
         self.0.insert(partition, (actor, error.clone()));
     }
 
-    fn error_for(&mut self, partition: PartitionId, actor: &Addr<PartitionActor>) -> Option<StoreError> {
+    fn error_for(&mut self, partition: PartitionId, actor: &Actor) -> Option<StoreError> {
         let (failed, error) = self.0.get(&partition)?;
         if failed == actor {
             return Some(error.clone());
@@ -89,5 +88,21 @@ impl Failed {
         // It has been built anew.
         self.0.remove(&partition);
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_whose_record_was_not_written_is_refused_until_it_is_built_anew() {
+        let (error, [first, second]) = (StoreError::Full, [PartitionId(0), PartitionId(1)]);
+        let mut failed = Failed(HashMap::new());
+        failed.note(first, "old", &error);
+        assert!(failed.error_for(first, &"old").is_some() && failed.error_for(first, &"old").is_some());
+        assert!(failed.error_for(second, &"other").is_none());
+        assert!(failed.error_for(first, &"new").is_none());
+        assert!(failed.0.is_empty());
     }
 }
