@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use steadfast_remote::TlsOptions;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 /// Somebody who signs certificates.
@@ -43,6 +44,15 @@ impl Authority {
         let path = folder.join("ca.pem");
         std::fs::write(&path, &self.pem).unwrap();
         path
+    }
+
+    /// How a Rust client trusts servers that it signed, with a certificate of its own if it has one.
+    pub(crate) fn trusting_client(&self, identity: Option<&Self>) -> TlsOptions {
+        TlsOptions {
+            authority: self.pem.clone(),
+            identity: identity.map(Self::sign),
+            server_name: Some("localhost".to_owned()),
+        }
     }
 
     /// Trusts servers that it signed.

@@ -1,8 +1,10 @@
 //! Who is let in: addresses, TLS, client certificates.
 
 use std::net::{Ipv6Addr, TcpListener};
+use std::time::Duration;
 
 use rustix::process::Signal;
+use steadfast_remote::{Client, ConnectError, TlsOptions};
 use tonic::transport::{Channel, ClientTlsConfig};
 
 use crate::authority::Authority;
@@ -111,4 +113,34 @@ async fn certificates_are_read_again_without_a_restart() {
     soon(kept.hello(())).await.unwrap();
     let (log, _) = server.stop().await;
     assert!(log.contains("certificates read again"), "{log}");
+}
+
+#[tokio::test]
+async fn rust_clients_know_the_server_by_its_certificate_and_show_their_own() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let ((certificate, key), ca) = (authority.write_server(folder.path()), authority.write(folder.path()));
+    let arguments = ["--tls-cert", text(&certificate), "--tls-key", text(&key), "--tls-client-ca", text(&ca)];
+    let server = Server::start_in(folder, &arguments);
+    let url = format!("https://localhost:{}", server.addresses[0].port());
+    let connect = async |tls: TlsOptions| {
+        let there = steadfast_remote::Server::at(&url).tls(tls).patience(Duration::ZERO);
+        soon(Client::connect(there)).await
+    };
+    let other = Authority::new();
+    assert!(connect(authority.trusting_client(Some(&authority))).await.is_ok());
+    for refused in [
+        authority.trusting_client(None),
+        authority.trusting_client(Some(&other)),
+        other.trusting_client(Some(&authority)),
+        TlsOptions {
+            server_name: Some("elsewhere".to_owned()),
+            ..authority.trusting_client(Some(&authority))
+        },
+    ] {
+        assert!(matches!(connect(refused).await, Err(ConnectError::Client(_))));
+    }
+    let unusable = TlsOptions { authority: "no certificate".to_owned(), ..TlsOptions::default() };
+    assert!(matches!(connect(unusable).await, Err(ConnectError::Tls { .. })));
+    assert!(matches!(soon(Client::connect(url.as_str())).await, Err(ConnectError::Tls { .. })));
+    server.stop().await;
 }
