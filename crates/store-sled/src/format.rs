@@ -11,14 +11,24 @@ use steadfast_store::StoreError;
 use crate::database::sync_path;
 use crate::error::{corrupt, from_io};
 
-/// The format that this version reads and writes. Any change of what is stored, or how, gets a new number.
-pub(crate) const FORMAT: u32 = 3;
+/// The format that this version writes. Any change of what is stored, or how, gets a new number.
+const FORMAT: u32 = 4;
+
+/// The oldest format that can be read. Format 3 is format 4 without packs, so that a hub becomes one of format 4 by saying so.
+const FORMAT_MIN: u32 = 3;
 
 const FILE: &str = "hub";
 const TITLE: &str = "steadfast hub";
 
-/// Reads the number of partitions; none when the hub hasn't been created.
-pub(crate) fn read(folder: &Path) -> Result<Option<u16>, StoreError> {
+/// What the file says.
+pub(crate) struct Description {
+    pub(crate) partitions: u16,
+    /// It has to be written anew before anything else is written.
+    pub(crate) outdated: bool,
+}
+
+/// Reads the description; none when the hub hasn't been created.
+pub(crate) fn read(folder: &Path) -> Result<Option<Description>, StoreError> {
     let path = folder.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -31,10 +41,11 @@ pub(crate) fn read(folder: &Path) -> Result<Option<u16>, StoreError> {
         return Err(damaged(&path));
     }
     let found: u32 = number(lines.next(), "format ").ok_or_else(|| damaged(&path))?;
-    if found != FORMAT {
+    if !(FORMAT_MIN..=FORMAT).contains(&found) {
         return Err(StoreError::WrongFormat { path: folder.to_owned(), found, expected: FORMAT });
     }
-    number(lines.next(), "partitions ").map(Some).ok_or_else(|| damaged(&path))
+    let partitions = number(lines.next(), "partitions ").ok_or_else(|| damaged(&path))?;
+    Ok(Some(Description { partitions, outdated: found != FORMAT }))
 }
 
 fn number<T: std::str::FromStr>(line: Option<&str>, name: &str) -> Option<T> {

@@ -29,7 +29,6 @@ mod database;
 mod directory;
 mod error;
 mod format;
-mod instance_row;
 mod instances;
 mod keys;
 mod log;

@@ -9,7 +9,7 @@ use steadfast_store::StoreError;
 use crate::database::{self, Database};
 use crate::directory::{self, Directory};
 use crate::error::{corrupt, from_io};
-use crate::format;
+use crate::format::{self, Description};
 use crate::instances::{self, Instances};
 use crate::log::CommitLog;
 use crate::options::SledOptions;
@@ -61,18 +61,22 @@ pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
 
 /// Opens the hub in a locked folder, or creates it; says how many partitions it has.
 pub(crate) fn open_or_create(folder: &Path, options: &SledOptions) -> Result<(Files, u16), StoreError> {
-    if let Some(found) = format::read(folder)? {
+    if let Some(Description { partitions: found, outdated }) = format::read(folder)? {
         if let Some(asked) = options.partitions.filter(|asked| *asked != found) {
             return Err(StoreError::PartitionCount { found, asked });
         }
-        return Ok((reopen(folder, options)?, found));
+        let files = reopen(folder, options, found)?;
+        if outdated {
+            format::write(folder, found)?;
+        }
+        return Ok((files, found));
     }
     let partitions = options.partitions.unwrap_or(PARTITIONS_DEFAULT);
     if partitions == 0 {
         let problem = "a hub has at least one partition".to_owned();
         return Err(StoreError::Io { doing: "creating the hub", problem });
     }
-    let files = open_files(folder, options)?;
+    let files = open_files(folder, options, partitions)?;
     if !(files.log.is_empty() && files.rows.is_empty() && files.instances.is_empty()) {
         let problem = "it holds data, but the file \"hub\", which describes them, is missing";
         return Err(corrupt(folder.display().to_string(), problem));
@@ -88,16 +92,16 @@ pub(crate) fn open_or_create(folder: &Path, options: &SledOptions) -> Result<(Fi
 }
 
 /// Opens the databases of a hub that exists.
-pub(crate) fn reopen(folder: &Path, options: &SledOptions) -> Result<Files, StoreError> {
+pub(crate) fn reopen(folder: &Path, options: &SledOptions, partitions: u16) -> Result<Files, StoreError> {
     for name in [LOG, DATA] {
         if !database::exists(&folder.join(name)) {
             return Err(corrupt(folder.display().to_string(), format!("the database {name:?} is missing")));
         }
     }
-    open_files(folder, options)
+    open_files(folder, options, partitions)
 }
 
-fn open_files(folder: &Path, options: &SledOptions) -> Result<Files, StoreError> {
+fn open_files(folder: &Path, options: &SledOptions, partitions: u16) -> Result<Files, StoreError> {
     let log_cache_bytes = options.cache_bytes / LOG_CACHE_PART;
     let open = |name, cache_bytes| {
         let data_sync = Arc::clone(&options.data_sync);
@@ -111,7 +115,7 @@ fn open_files(folder: &Path, options: &SledOptions) -> Result<Files, StoreError>
     witness.check(DATA, rows.count())?;
     // What is in the log now will be acted upon, so it must not get lost any more.
     log.make_durable()?;
-    let (directory, instances) = (directory::open(&data)?, instances::open(&data)?);
+    let (directory, instances) = (directory::open(&data)?, instances::open(&data, partitions)?);
     let pieces = pieces::open(&data)?;
     Ok(Files { log, directory, instances, pieces, rows, data, witness })
 }

@@ -124,7 +124,7 @@ impl SledStore {
                     unsynced.store(false, Ordering::Release);
                 }
             }
-            open::reopen(&self.folder, &self.options)
+            open::reopen(&self.folder, &self.options, self.partitions)
         })?);
         self.failed.store(false, Ordering::Release);
         Ok(())
@@ -163,10 +163,8 @@ impl Store for SledStore {
             // First the directory: an instance that a crash leaves written reflects its records already, so the next
             // materialisation does not write it again, nor what the directory says of it.
             files.directory.note(&batch.instances)?;
-            for instance in &batch.instances {
-                files.instances.write(&files.pieces, instance)?;
-                files.data.note_part(instance.bytes())?;
-            }
+            let note = |bytes| files.data.note_part(bytes);
+            files.instances.write(&files.pieces, &batch.instances, note)?;
             for row in &batch.rows {
                 files.rows.write(&files.pieces, partition, row)?;
             }

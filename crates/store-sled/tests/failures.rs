@@ -199,9 +199,20 @@ fn another_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
     let hub = folder.path().join("hub");
-    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 3", "format 2")).unwrap();
+    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 4", "format 2")).unwrap();
     let error = open_error(folder.path());
-    assert!(matches!(error, StoreError::WrongFormat { found: 2, expected: 3, .. }), "{error}");
+    assert!(matches!(error, StoreError::WrongFormat { found: 2, expected: 4, .. }), "{error}");
+}
+
+#[test]
+fn a_hub_of_the_format_before_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).unwrap());
+    let hub = folder.path().join("hub");
+    let written = fs::read_to_string(&hub).unwrap();
+    fs::write(&hub, written.replace("format 4", "format 3")).unwrap();
+    drop(open(folder.path()).unwrap());
+    assert_eq!(fs::read_to_string(&hub).unwrap(), written);
 }
 
 #[test]
@@ -344,7 +355,15 @@ fn copy_folder(from: &Path, to: &Path) {
 /// Opens the log's database as the store does, to damage it in ways that a crash or a bug would.
 fn with_slots(folder: &Path, damage: impl FnOnce(&sled::Tree)) {
     let config = sled::Config::new().path(folder.join("log")).segment_size(4 << 20).flush_every_ms(None);
-    let database = config.open().unwrap();
+    // Threads of the sled that was closed a moment ago may still hold the file.
+    let database = loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::yield_now();
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     damage(&database.open_tree("slots").unwrap());
     database.flush().unwrap();
 }

@@ -121,6 +121,11 @@ impl PartitionOptions {
 /// one is written, the next batch begins without what it has ready. Those that are on their way together are written together.
 const RECORDS_UNDER_WAY_MAX: usize = 16;
 
+/// A record takes the turns of all instances that have something to do, unless it becomes larger than this: what it causes waits
+/// for all of it.
+const RECORD_TURNS: usize = 512;
+const RECORD_BYTES: usize = 256 << 10;
+
 /// A control-queue partition: see the module's documentation.
 #[derive(Debug)]
 pub struct Partition {
@@ -163,7 +168,7 @@ pub struct Partition {
     pub(super) running: usize,
     /// Turns that go on elsewhere: see [`Partition::on_turn_outside`].
     pub(super) outside: usize,
-    /// A record is to be sealed as soon as no turn is under way; no new turn begins until then.
+    /// The open record is to be sealed as soon as no turn is under way; no new turn begins until then.
     pub(super) draining: bool,
     /// No further turn begins in this process.
     pub(super) closing: bool,
@@ -195,6 +200,8 @@ pub(super) struct OpenRecord {
     pub(super) received_from: BTreeSet<PartitionId>,
     /// Activities scheduled so far in this record.
     pub(super) activities: u64,
+    /// Turns that began since the record was opened.
+    pub(super) turns: usize,
 }
 
 #[derive(Debug)]
@@ -283,8 +290,8 @@ impl Partition {
             self.open.end_patience();
         }
         if self.sealed.len() < RECORDS_UNDER_WAY_MAX && self.open.must_be_written() {
-            self.draining = self.running > 0;
-            if !self.draining {
+            self.draining = self.running > 0 && (self.ready.is_empty() || self.open.is_full());
+            if self.running == 0 {
                 commit.record = Some(self.seal());
             }
         }
@@ -484,6 +491,11 @@ impl OpenRecord {
     /// Whether there is something that must become durable.
     pub(super) fn must_be_written(&self) -> bool {
         self.buffer.len() > self.head_len || !self.fresh.is_empty() || !self.settled.is_empty()
+    }
+
+    /// Whether no further turn should begin before it is written.
+    pub(super) fn is_full(&self) -> bool {
+        self.turns >= RECORD_TURNS || self.buffer.len() >= RECORD_BYTES
     }
 
     /// A message was accepted, which must become durable now, or soon.

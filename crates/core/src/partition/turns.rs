@@ -23,6 +23,10 @@ use crate::time::Timestamp;
 use crate::turn::{HistoryRoom, NonDeterminism, NotRegistered, Turn, Unfit, rewound_execution};
 use crate::version::VersionMismatch;
 
+/// How many turns are under way at most. An instance is looked at when its messages are taken, when its code runs and when
+/// its checkpoint is written; with few others in between it is still in the processor's cache each time.
+const TURNS_AT_ONCE: usize = 16;
+
 /// Something for the shell to do for the partition, now: none of it leaves the process.
 #[derive(Debug)]
 pub enum Work {
@@ -133,7 +137,7 @@ impl Partition {
         if let Some(work) = self.work.pop_front() {
             return Some(work);
         }
-        if self.draining || self.closing {
+        if self.draining || self.closing || self.running >= TURNS_AT_ONCE {
             return None;
         }
         while let Some(instance) = self.ready.pop_front() {
@@ -221,6 +225,7 @@ impl Partition {
             self.residents.added();
         }
         self.running += 1;
+        self.open.turns += 1;
         request
     }
 

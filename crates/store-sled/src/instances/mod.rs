@@ -4,13 +4,25 @@
 //! crash leaves either the old row with all of its pieces or the new one, and pieces that nobody speaks of are
 //! removed by the next write of that instance. A history that is replaced gets a new generation for that reason, and
 //! a large state a new version.
+//!
+//! Rows of instances that are new and have ended already are in packs, many in one value (`packs`). One that changes
+//! after all gets a row of its own, which counts instead.
+
+mod pack;
+mod packs;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Deref;
 
 use steadfast_core::InstanceId;
 use steadfast_store::{HistoryChange, InstanceChange, InstanceWrite, StoreError, StoredInstance};
 
+use self::packs::{Packed, Packs};
+use self::row::{Head, Row, State};
 use crate::database::Database;
 use crate::error::{corrupt, from_sled};
-use crate::instance_row::{self, Head, Row, State};
 use crate::keys::{self, Part};
 use crate::pieces::Pieces;
 
@@ -19,14 +31,33 @@ const TREE: &str = "instances";
 
 const READING: &str = "reading an instance";
 
-/// Opens the tree of instances.
-pub(crate) fn open(database: &Database) -> Result<Instances, StoreError> {
-    Ok(Instances { tree: database.tree(TREE)? })
+/// Opens the trees of instances of a hub with so many partitions.
+pub(crate) fn open(database: &Database, partitions: u16) -> Result<Instances, StoreError> {
+    Ok(Instances { tree: database.tree(TREE)?, packs: packs::open(database, partitions)? })
 }
 
-/// The tree of instances.
+/// The trees of instances.
 pub(crate) struct Instances {
+    /// Rows of their own.
     tree: sled::Tree,
+    packs: Packs,
+}
+
+/// The row of an instance as it is stored.
+enum Stored {
+    Alone(sled::IVec),
+    Packed(Packed),
+}
+
+impl Deref for Stored {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Alone(row) => row,
+            Self::Packed(Packed { pack, row }) => &pack[row.clone()],
+        }
+    }
 }
 
 /// What a write does to the history.
@@ -44,11 +75,33 @@ struct Plan<'a> {
 
 impl Instances {
     pub(crate) fn is_empty(&self) -> bool {
-        self.tree.is_empty()
+        self.tree.is_empty() && self.packs.is_empty()
     }
 
-    /// Writes one change.
-    pub(crate) fn write(&self, pieces: &Pieces, write: &InstanceWrite) -> Result<(), StoreError> {
+    /// Writes changes, which come in id order; `note` learns how many bytes each was.
+    pub(crate) fn write(
+        &self,
+        pieces: &Pieces,
+        writes: &[InstanceWrite],
+        mut note: impl FnMut(usize) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let removed = writes.iter().filter(|write| matches!(write.change, InstanceChange::Delete));
+        // From the packs first: should a crash come between, what is left is the newest.
+        self.packs.remove(&removed.map(|write| &write.instance).collect::<Vec<_>>())?;
+        let mut candidates = Vec::new();
+        for write in writes {
+            match packable(write) {
+                Some(row) => candidates.push((&write.instance, row)),
+                None => {
+                    self.write_alone(pieces, write)?;
+                    note(write.bytes())?;
+                }
+            }
+        }
+        self.packs.write(&candidates, |(id, row)| self.put(id, row), note)
+    }
+
+    fn write_alone(&self, pieces: &Pieces, write: &InstanceWrite) -> Result<(), StoreError> {
         let id = &write.instance;
         let InstanceChange::Put { state, outline, history, history_events, fresh, ended, .. } = &write.change
         else {
@@ -61,7 +114,7 @@ impl Instances {
             pieces.remove_all(&keys::instance(id))?;
         }
         let plan = plan(pieces, id, history, old.as_ref())?;
-        let inline = *ended && plan.at == 0 && instance_row::fits(state.len(), plan.bytes.len());
+        let inline = *ended && plan.at == 0 && row::fits(state.len(), plan.bytes.len());
         if !inline {
             write_history(pieces, id, &plan, *history_events, *fresh)?;
         }
@@ -71,16 +124,16 @@ impl Instances {
             generation: plan.generation,
             state_version: old.map_or(0, |old| old.head.state_version),
         };
-        let state = if instance_row::fits(state.len(), if inline { plan.bytes.len() } else { 0 }) {
+        let state = if row::fits(state.len(), if inline { plan.bytes.len() } else { 0 }) {
             State::Here(state)
         } else {
             head.state_version = head.state_version.wrapping_add(1);
             pieces.write(&keys::state(id, head.state_version), state)?;
-            let outline = outline.as_deref().filter(|outline| instance_row::fits(outline.len(), 8));
+            let outline = outline.as_deref().filter(|outline| row::fits(outline.len(), 8));
             State::Elsewhere { len: state.len(), outline }
         };
         let row = Row { head, history: inline.then_some(plan.bytes), state };
-        self.put(id, instance_row::encode(&row))?;
+        self.put(id, &row::encode(&row))?;
         self.remove_outdated(pieces, id, &plan, &row, old.as_ref())
     }
 
@@ -111,13 +164,16 @@ impl Instances {
         }
     }
 
-    fn put(&self, id: &InstanceId, row: Vec<u8>) -> Result<(), StoreError> {
+    fn put(&self, id: &InstanceId, row: &[u8]) -> Result<(), StoreError> {
         self.tree.insert(id.as_str(), row).map_err(|error| from_sled("writing an instance", &error))?;
         Ok(())
     }
 
-    fn get(&self, id: &InstanceId) -> Result<Option<sled::IVec>, StoreError> {
-        self.tree.get(id.as_str()).map_err(|error| from_sled(READING, &error))
+    fn get(&self, id: &InstanceId) -> Result<Option<Stored>, StoreError> {
+        match self.tree.get(id.as_str()).map_err(|error| from_sled(READING, &error))? {
+            Some(row) => Ok(Some(Stored::Alone(row))),
+            None => Ok(self.packs.get(id)?.map(Stored::Packed)),
+        }
     }
 
     /// Reads an instance, without its history; instead of a large state its outline, if that is enough.
@@ -163,7 +219,7 @@ impl Instances {
                 return Ok(Some(read));
             }
             value = self.get(id)?;
-            if value.as_ref() == Some(&found) {
+            if value.as_deref() == Some(&*found) {
                 return Err(corrupt(format!("instance {id}"), "a piece of its state or history is missing"));
             }
         }
@@ -171,8 +227,22 @@ impl Instances {
     }
 }
 
+/// The row of an instance that can be packed: nothing was stored under its id, it has ended, and all of it fits into a short row.
+fn packable(write: &InstanceWrite) -> Option<Vec<u8>> {
+    let InstanceChange::Put { state, history, history_events, fresh: true, ended: true, .. } = &write.change
+    else {
+        return None;
+    };
+    let (HistoryChange::Replace(history) | HistoryChange::Append { at: 0, bytes: history }) = history else {
+        return None;
+    };
+    let head = Head { reflects: write.reflects, events: *history_events, generation: 0, state_version: 0 };
+    let row = Row { head, history: Some(history), state: State::Here(state) };
+    packs::fits(&write.instance, row::encoded_bytes(&row)).then(|| row::encode(&row))
+}
+
 fn decode<'a>(id: &InstanceId, value: &'a [u8]) -> Result<Row<'a>, StoreError> {
-    instance_row::decode(value).ok_or_else(|| corrupt(format!("instance {id}"), "its row is damaged"))
+    row::decode(value).ok_or_else(|| corrupt(format!("instance {id}"), "its row is damaged"))
 }
 
 /// Decides how the history is written.
@@ -288,43 +358,4 @@ fn read_history(
         at = part.end;
     }
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use steadfast_core::{InstanceFacts, OrchestrationStatus, Position, Timestamp};
-
-    use super::*;
-    use crate::options::Fdatasync;
-
-    #[test]
-    fn an_outline_is_read_without_the_pieces_of_its_state() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
-        let (instances, pieces) = (open(&database).unwrap(), crate::pieces::open(&database).unwrap());
-        let write = |outline: Option<&[u8]>| {
-            let change = InstanceChange::Put {
-                state: vec![7; 1 << 20].into(),
-                outline: outline.map(Arc::from),
-                history: HistoryChange::Replace(Arc::from([])),
-                history_events: 0,
-                fresh: false,
-                ended: true,
-                facts: InstanceFacts::new("any", OrchestrationStatus::Completed, Timestamp::default()),
-            };
-            let write =
-                InstanceWrite { instance: InstanceId::from_trusted("i"), reflects: Position(1), change };
-            instances.write(&pieces, &write).unwrap();
-        };
-        let id = InstanceId::from_trusted("i");
-        let load = |outline_is_enough| instances.load(&pieces, &id, outline_is_enough);
-        write(None);
-        assert_eq!(load(true).unwrap().unwrap().state.len(), 1 << 20);
-        write(Some(b"outline"));
-        pieces.remove_all(&keys::states(&id)).unwrap();
-        assert_eq!(load(true).unwrap().unwrap().state, b"outline");
-        assert!(matches!(load(false), Err(StoreError::Corrupt { .. })));
-    }
 }

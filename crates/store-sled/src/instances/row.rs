@@ -16,28 +16,28 @@ const HEAD_BYTES: usize = 1 + 8 + 8 + 4 + 4 + 4;
 
 /// The fixed part of the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) reflects: Position,
+pub(super) struct Head {
+    pub(super) reflects: Position,
     /// How many events the history has.
-    pub(crate) events: u64,
+    pub(super) events: u64,
     /// Which of the instance's histories is the right one.
-    pub(crate) generation: u32,
+    pub(super) generation: u32,
     /// Which of its large states is the right one, if it has one.
-    pub(crate) state_version: u32,
+    pub(super) state_version: u32,
 }
 
 /// A row, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Row<'a> {
-    pub(crate) head: Head,
+pub(super) struct Row<'a> {
+    pub(super) head: Head,
     /// The history, if it is in the row.
-    pub(crate) history: Option<&'a [u8]>,
-    pub(crate) state: State<'a>,
+    pub(super) history: Option<&'a [u8]>,
+    pub(super) state: State<'a>,
 }
 
 /// Where the state is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State<'a> {
+pub(super) enum State<'a> {
     /// In the row.
     Here(&'a [u8]),
     /// Among the pieces.
@@ -50,17 +50,22 @@ pub(crate) enum State<'a> {
 }
 
 /// Whether a state and a history of these lengths fit into one row.
-pub(crate) fn fits(state_bytes: usize, history_bytes: usize) -> bool {
+pub(super) fn fits(state_bytes: usize, history_bytes: usize) -> bool {
     state_bytes.saturating_add(history_bytes) <= VALUE_BYTES_MAX - HEAD_BYTES
 }
 
-/// Encodes a row.
-pub(crate) fn encode(row: &Row<'_>) -> Vec<u8> {
-    let history = row.history.unwrap_or_default();
+/// How long a row is when it is encoded.
+pub(super) fn encoded_bytes(row: &Row<'_>) -> usize {
     let state_bytes = match row.state {
         State::Here(state) => state.len(),
         State::Elsewhere { outline, .. } => 8 + outline.map_or(0, <[u8]>::len),
     };
+    HEAD_BYTES + row.history.unwrap_or_default().len() + state_bytes
+}
+
+/// Encodes a row.
+pub(super) fn encode(row: &Row<'_>) -> Vec<u8> {
+    let history = row.history.unwrap_or_default();
     let mut flags = 0;
     if row.history.is_some() {
         flags |= HISTORY_INLINE;
@@ -70,7 +75,7 @@ pub(crate) fn encode(row: &Row<'_>) -> Vec<u8> {
         State::Elsewhere { outline: None, .. } => flags |= STATE_ELSEWHERE,
         State::Elsewhere { outline: Some(_), .. } => flags |= STATE_ELSEWHERE | OUTLINE,
     }
-    let mut value = Vec::with_capacity(HEAD_BYTES + history.len() + state_bytes);
+    let mut value = Vec::with_capacity(encoded_bytes(row));
     value.push(flags);
     value.extend_from_slice(&row.head.reflects.0.to_be_bytes());
     value.extend_from_slice(&row.head.events.to_be_bytes());
@@ -89,7 +94,7 @@ pub(crate) fn encode(row: &Row<'_>) -> Vec<u8> {
 }
 
 /// Decodes a row; none when it can't be one.
-pub(crate) fn decode(mut value: &[u8]) -> Option<Row<'_>> {
+pub(super) fn decode(mut value: &[u8]) -> Option<Row<'_>> {
     let [flags] = take(&mut value)?;
     let head = Head {
         reflects: Position(u64::from_be_bytes(take(&mut value)?)),
