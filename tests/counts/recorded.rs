@@ -30,10 +30,10 @@ pub(crate) const SIMULATED: &[(&str, Written)] = &[
 
 /// Allocations of the kernel alone, for one of each.
 pub(crate) const KERNEL: &[(&str, u64)] = &[
-    ("ping", 29),
-    ("hello", 51),
-    ("chain of 100", 1026),
-    ("fanout of 100", 957),
+    ("ping", 28),
+    ("hello", 48),
+    ("chain of 100", 926),
+    ("fanout of 100", 858),
     ("replay of 100 steps", 205),
     ("decoding of 100 steps", 9),
 ];
@@ -51,6 +51,6 @@ pub(crate) struct InHub {
 }
 
 pub(crate) const HUB: &[InHub] = &[
-    InHub { steps: 1, messages: 1400, allocations: 10_164 },
-    InHub { steps: 3, messages: 2800, allocations: 19_032 },
+    InHub { steps: 1, messages: 1400, allocations: 9_864 },
+    InHub { steps: 3, messages: 2800, allocations: 18_532 },
 ];

@@ -140,9 +140,12 @@ pub(crate) fn running(task: &ActivityTask) -> Span {
     )
 }
 
-/// What an execution has asked for and not got yet, if it is traced and somebody listens.
+/// What an execution has asked for and not got yet, if it is traced and somebody listens; then only it takes memory.
 #[derive(Default)]
-pub(crate) struct Trail {
+pub(crate) struct Trail(Option<Box<Traced>>);
+
+#[derive(Default)]
+struct Traced {
     execution: Option<(ExecutionStarted, Timestamp, TraceContext)>,
     open: HashMap<i32, (HistoryEvent, Timestamp)>,
     /// Calls of entities, by their request ids.
@@ -153,7 +156,8 @@ impl Trail {
     /// Replayed events: what was under way when the session was made.
     pub(crate) fn replayed(&mut self, history: &[HistoryEvent]) {
         if wanted() {
-            history.iter().for_each(|event| self.note(event));
+            let traced = self.0.get_or_insert_default();
+            history.iter().for_each(|event| traced.note(event));
         }
     }
 
@@ -162,12 +166,15 @@ impl Trail {
         if !wanted() {
             return;
         }
+        let traced = self.0.get_or_insert_default();
         for event in turn.new_events() {
-            self.note(event);
-            self.emit(instance, event);
+            traced.note(event);
+            traced.emit(instance, event);
         }
     }
+}
 
+impl Traced {
     fn note(&mut self, event: &HistoryEvent) {
         match &event.kind {
             EventKind::ExecutionStarted(started) => {

@@ -124,6 +124,10 @@ impl ContextState {
     }
 
     pub(super) fn open_task(&mut self, kind: OpenKind, action: ActionKind) -> i32 {
+        if self.actions.capacity() == 0 {
+            // Most code asks for one thing at a time.
+            self.actions.reserve_exact(1);
+        }
         let id = self.push_action(action);
         self.open.insert(id, OpenTask { kind, waker: None, outcome: None });
         id

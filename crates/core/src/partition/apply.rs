@@ -30,9 +30,8 @@ pub(super) fn scheduled_in(id: ActivityId) -> Position {
     Position(id.0 >> ACTIVITIES_PER_RECORD_BITS)
 }
 
-/// What an instance is taken to cost in the overlay besides its history: its entry, for which a table that grows has room
-/// nearly twice, its state, and what these point to.
-const ENTRY_BYTES: usize = 2 * size_of::<Entry>() + size_of::<InstanceState>() + 256;
+/// What an instance is taken to cost in the overlay besides its history: its entry, its state, and what these point to.
+const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<InstanceState>() + 512;
 
 /// What a history is taken to cost in the overlay: itself, and the payloads and tags in it that the state has as well.
 const fn overlay_bytes(history_bytes: usize) -> usize {
@@ -205,7 +204,7 @@ impl Partition {
         self.next_sequence = self.next_sequence.max(sequence + 1);
         let entry = self.entries.entry(instance.clone()).or_insert_with(|| {
             self.work.push_back(Work::Load(instance.clone()));
-            Entry { loading: true, ..Entry::default() }
+            Box::new(Entry { loading: true, ..Entry::default() })
         });
         let Err(place) = entry.queue_place(sequence) else { return };
         if !matches!(entry.presence, Presence::Unknown) && !can_be_consumed(entry, &message) {

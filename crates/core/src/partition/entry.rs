@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::effect::Token;
@@ -103,13 +104,13 @@ pub(super) struct RunningBatch {
     /// The child that begins with its first message is one that its parent rewinds, for this reason.
     pub(super) begins_again: Option<SmolStr>,
     /// Number, logged and stored of each, should they have to go back into the queue.
-    pub(super) items: Vec<(u64, bool, bool)>,
+    pub(super) items: SmallVec<[(u64, bool, bool); 1]>,
 }
 
 impl RunningBatch {
     /// For so many messages.
     pub(super) fn for_messages(count: usize) -> Self {
-        Self { items: Vec::with_capacity(count), ..Self::default() }
+        Self { items: SmallVec::with_capacity(count), ..Self::default() }
     }
 
     /// Adds a message that was taken out of the queue; `first_left` is the first number that stays there.

@@ -98,7 +98,7 @@ impl Partition {
         if !self.any_terminated {
             return true;
         }
-        let state = self.entries.get(&task.instance).and_then(Entry::state);
+        let state = self.entries.get(&task.instance).and_then(|entry| entry.state());
         let terminated = state.is_some_and(|state| {
             state.execution == task.execution && state.status == crate::state::OrchestrationStatus::Terminated
         });
@@ -204,7 +204,7 @@ impl Partition {
             entry.loading = true;
             self.work.push_back(Work::Load(instance.clone()));
         }
-        self.entries.insert(instance.clone(), entry);
+        self.entries.insert(instance.clone(), Box::new(entry));
     }
 
     /// Puts a message into its instance's queue, or turns it away.
@@ -334,6 +334,10 @@ impl Partition {
             self.suspending.insert(instance.clone());
         }
         self.open.accepted(&queued.message, queued.sequence, now);
+        if entry.queue.capacity() == 0 {
+            // Most instances never have two messages waiting.
+            entry.queue.reserve_exact(1);
+        }
         entry.queue.push_back(queued);
         if of_use && !std::mem::replace(&mut entry.ready, true) {
             self.ready.push_back(instance.clone());

@@ -126,12 +126,16 @@ const RECORDS_UNDER_WAY_MAX: usize = 16;
 const RECORD_TURNS: usize = 512;
 const RECORD_BYTES: usize = 256 << 10;
 
+/// Room is made for so many effects of a record ahead at most.
+const EFFECTS_EXPECTED_MAX: usize = 2048;
+
 /// A control-queue partition: see the module's documentation.
 #[derive(Debug)]
 pub struct Partition {
     pub(super) options: PartitionOptions,
     pub(super) now: Timestamp,
-    pub(super) entries: InstanceMap<Entry>,
+    /// In boxes: a table that grows moves what is in it.
+    pub(super) entries: InstanceMap<Box<Entry>>,
     /// Instances that may have a turn to run.
     pub(super) ready: VecDeque<InstanceId>,
     /// Loads and evictions that the shell has not fetched yet.
@@ -261,14 +265,17 @@ impl Partition {
     }
 
     pub(super) fn open_record(&mut self, position: Position) {
-        // Their room is used again.
+        // Their room is used again; and as many effects as of the record before are likely.
+        let effects = self.sealed.back().map_or(0, |sealed| sealed.effects.len()).min(EFFECTS_EXPECTED_MAX);
         let OpenRecord { mut buffer, mut fresh, mut patient, .. } = std::mem::take(&mut self.open);
         buffer.clear();
         fresh.clear();
         patient.clear();
         record::begin(self.options.id, position, &mut buffer);
         let head_len = buffer.len();
-        self.open = OpenRecord { position, buffer, head_len, fresh, patient, ..OpenRecord::default() };
+        let effects = Vec::with_capacity(effects);
+        self.open =
+            OpenRecord { position, buffer, head_len, effects, fresh, patient, ..OpenRecord::default() };
     }
 
     /// Which partition this is.
@@ -301,8 +308,8 @@ impl Partition {
             self.acknowledge_received();
             let effects = std::mem::take(&mut self.open.effects);
             match self.sealed.back_mut() {
-                Some(sealed) => sealed.effects.extend(effects),
-                None => self.immediate.extend(effects),
+                Some(sealed) => add(&mut sealed.effects, effects),
+                None => add(&mut self.immediate, effects),
             }
         }
         commit.effects = std::mem::take(&mut self.immediate);
@@ -338,7 +345,7 @@ impl Partition {
     pub fn on_durable(&mut self, position: Position) {
         self.durable = self.durable.max(position);
         while let Some(sealed) = self.sealed.pop_front_if(|sealed| sealed.position <= position) {
-            self.immediate.extend(sealed.effects);
+            add(&mut self.immediate, sealed.effects);
         }
     }
 
@@ -485,6 +492,15 @@ pub struct PartitionCounts {
     pub outbox: usize,
     /// Size of what the instance store does not have, in bytes.
     pub overlay_bytes: usize,
+}
+
+/// Adds effects behind others; mostly there are none yet, and then nothing is copied.
+fn add(to: &mut Vec<Effect>, effects: Vec<Effect>) {
+    if to.is_empty() {
+        *to = effects;
+    } else {
+        to.extend(effects);
+    }
 }
 
 impl OpenRecord {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::entry::{Entry, SessionPhase};
+use super::entry::SessionPhase;
 use super::machine::Partition;
 use super::turns::Work;
 use crate::ids::InstanceId;
@@ -109,7 +109,7 @@ impl Partition {
     /// Drops the entry of an instance about which the instance store says the same.
     pub(super) fn forget_if_clean(&mut self, instance: &InstanceId) {
         if self.entries.get(instance).is_some_and(|entry| entry.is_forgettable()) {
-            if let Some(state) = self.entries.remove(instance).as_ref().and_then(Entry::state) {
+            if let Some(state) = self.entries.remove(instance).as_ref().and_then(|entry| entry.state()) {
                 self.tally.forget(instance, state);
             }
             // A crowd that has gone must not keep its memory. Halving makes this rare.

@@ -99,7 +99,7 @@ impl Partition {
         if done {
             self.open.effects.push(Effect::Reply(token, Ok(Accepted::Message)));
         } else {
-            let state = self.entries.get(instance).and_then(Entry::state);
+            let state = self.entries.get(instance).and_then(|entry| entry.state());
             match state.map(|state| state.status) {
                 Some(OrchestrationStatus::Failed) => {
                     let rejection = Rejection::NotRewound(RewindRefusal::Overtaken);

@@ -11,7 +11,6 @@
 use std::collections::BTreeSet;
 
 use super::effect::{Effect, Token};
-use super::entry::Entry;
 use super::machine::Partition;
 use crate::ids::{InstanceId, Position};
 use crate::query::InstanceCounts;
@@ -149,7 +148,7 @@ impl Partition {
         counts -= self.tally.replaced;
         counts += self.tally.waiting;
         for (id, shown) in self.suspensions_ahead() {
-            let state = self.entries.get(&id).and_then(Entry::state);
+            let state = self.entries.get(&id).and_then(|entry| entry.state());
             counts.change(&id, state.map(|state| state.status), Some(shown.status));
         }
         Some(counts)

@@ -12,6 +12,7 @@ use super::messages::{
     Answer, Call, CallError, CountsRead, HistoryRead, OverlayRead, PartitionMessage, PoisonRead, Resend,
     StateRead, Stop, Submit, Tick, Wait, WaitFor,
 };
+use super::waiters::Together;
 use crate::storage::LoadRequest;
 
 /// A client call that waits for what it asked to become durable.
@@ -107,7 +108,7 @@ impl PartitionActor {
     /// The instance started or ended: tells those who wait for that.
     pub(super) fn notify(&mut self, instance: &InstanceId, state: Option<&Arc<InstanceState>>) {
         let Some(waiting) = self.waiters.take(instance) else { return };
-        let mut left = Vec::new();
+        let mut left = Together::new();
         for waiter in waiting {
             match state {
                 Some(state) if !waiter.wait_for.is_reached(state.status) => left.push(waiter),
@@ -123,7 +124,7 @@ impl PartitionActor {
     /// The instance started: those who wait for that read its state anew.
     pub(super) fn notify_started(&mut self, instance: &InstanceId, context: &Context<Self>) {
         let Some(waiting) = self.waiters.take(instance) else { return };
-        let (started, left): (Vec<_>, Vec<_>) =
+        let (started, left): (Together, Together) =
             waiting.into_iter().partition(|waiter| waiter.wait_for == WaitFor::Start);
         self.waiters.put_back(instance, left);
         for waiter in started {

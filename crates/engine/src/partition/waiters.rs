@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use steadfast_core::partition::Token;
 use steadfast_core::{InstanceId, InstanceMap, InstanceState};
 
@@ -26,10 +27,13 @@ impl Waiting {
     }
 }
 
+/// Those that wait for the same instance: one, nearly always.
+pub(super) type Together = SmallVec<[Waiting; 1]>;
+
 /// All that wait.
 #[derive(Default)]
 pub(super) struct Waiters {
-    by_instance: InstanceMap<Vec<Waiting>>,
+    by_instance: InstanceMap<Together>,
     /// With so many instances, those are looked for that nobody waits for any more.
     sweep_at: usize,
 }
@@ -57,12 +61,12 @@ impl Waiters {
     }
 
     /// Takes all that wait for an instance.
-    pub(super) fn take(&mut self, instance: &InstanceId) -> Option<Vec<Waiting>> {
+    pub(super) fn take(&mut self, instance: &InstanceId) -> Option<Together> {
         self.by_instance.remove(instance)
     }
 
     /// Some of those that were taken wait on.
-    pub(super) fn put_back(&mut self, instance: &InstanceId, waiting: Vec<Waiting>) {
+    pub(super) fn put_back(&mut self, instance: &InstanceId, waiting: Together) {
         if !waiting.is_empty() {
             self.by_instance.insert(instance.clone(), waiting);
         }
@@ -95,7 +99,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn places(waiters: &Waiters) -> usize {
-        waiters.by_instance.values().map(Vec::len).sum()
+        waiters.by_instance.values().map(SmallVec::len).sum()
     }
 
     #[test]
