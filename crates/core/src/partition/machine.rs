@@ -329,7 +329,8 @@ impl Partition {
         }
         self.acknowledge_received();
         let effects = std::mem::take(&mut self.open.effects);
-        let record = Record { position: self.open.position, bytes: Arc::from(&self.open.buffer[..]) };
+        let bytes = Arc::from(&self.open.buffer[..]);
+        let record = Record { position: self.open.position, bytes, turns: self.open.turns };
         self.sealed.push_back(SealedRecord { position: record.position, effects });
         self.open_record(record.position.next());
         record

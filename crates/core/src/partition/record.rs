@@ -21,6 +21,8 @@ pub struct Record {
     pub position: Position,
     /// Its encoding.
     pub bytes: Arc<[u8]>,
+    /// How many turns it tells of, roughly: those that began since the record before it was sealed.
+    pub turns: usize,
 }
 
 /// One fact of a record. Variants are only ever added at the end.

@@ -50,12 +50,13 @@ impl PartitionActor {
             let commit = self.machine.commit();
             let idle = commit.effects.is_empty();
             if let Some(record) = commit.record {
+                let turns = record.turns;
                 let record = LogRecord {
                     partition: self.machine.id(),
                     position: record.position,
                     bytes: record.bytes,
                 };
-                self.shared.storage.append(AppendRequest { record, reply: context.address() });
+                self.shared.storage.append(AppendRequest { record, turns, reply: context.address() });
                 self.arm_materialisation(context);
             }
             self.perform_effects(commit.effects, context);

@@ -11,14 +11,16 @@ use steadfast_store::{LogRecord, Store, StoreError};
 use super::queue::Queue;
 use crate::partition::{Appended, PartitionActor};
 
-/// With so many records in a batch others are on their way, too. Then the next batch waits for as long as this one took, up to a
+/// With so many turns in a batch others are on their way, too. Then the next batch waits for as long as this one took, up to a
 /// bound, and becomes larger: each costs a dozen changes of threads. Those that come alone never wait.
-const BUSY_RECORDS: usize = 4;
+const BUSY_TURNS: usize = 8;
 const PAUSE_MAX: Duration = Duration::from_micros(300);
 
 /// A record to be made durable.
 pub(crate) struct AppendRequest {
     pub(crate) record: LogRecord,
+    /// How many turns it tells of.
+    pub(crate) turns: usize,
     pub(crate) reply: Addr<PartitionActor>,
 }
 
@@ -36,11 +38,13 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
     let mut replies: Vec<Reply> = Vec::new();
     let mut failed = Failed(HashMap::new());
     while queue.take(&mut batch) {
-        for AppendRequest { record, reply } in batch.drain(..) {
+        let mut turns = 0;
+        for AppendRequest { record, turns: more, reply } in batch.drain(..) {
             if let Some(error) = failed.error_for(record.partition, &reply) {
                 reply.do_send(Appended { position: record.position, outcome: Err(error) });
                 continue;
             }
+            turns += more;
             let (partition, position) = (record.partition, record.position);
             match replies.iter_mut().find(|known| known.partition == partition && known.to == reply) {
                 Some(known) => known.position = position,
@@ -51,7 +55,7 @@ pub(super) fn run(store: &dyn Store, queue: &Queue<AppendRequest>) {
         if records.is_empty() {
             continue;
         }
-        let (busy, begun) = (records.len() >= BUSY_RECORDS, Instant::now());
+        let (busy, begun) = (turns >= BUSY_TURNS, Instant::now());
         let outcome = super::call("appending to the log", || store.append(&records));
         let took = begun.elapsed();
         records.clear();

@@ -18,6 +18,10 @@ use super::watch::{ProcessorWatch, Watch};
 /// With so many under way the rate is more than the hub can do.
 const UNDER_WAY_MAX: u64 = 100_000;
 
+/// Those that are due within so long begin together, the first of them late by that. Waking up for each would take processor time
+/// from the hub that is measured.
+const TICK: Duration = Duration::from_micros(500);
+
 /// What the tasks share.
 struct Shared {
     began: Instant,
@@ -91,7 +95,7 @@ fn start_all(
         let due = shared.due(number);
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
-            std::thread::sleep(early);
+            std::thread::sleep(early.max(TICK));
         }
         if ended.is_closed() {
             return Ok(());

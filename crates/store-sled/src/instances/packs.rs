@@ -9,8 +9,11 @@
 //! A pack never gains anything. An instance in it that changes gets a row of its own, which counts instead of the
 //! packed one.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
+use parking_lot::Mutex;
 use steadfast_core::{InstanceId, PartitionId};
 use steadfast_store::StoreError;
 
@@ -28,13 +31,16 @@ const READING: &str = "reading a pack";
 
 /// Opens the tree of packs of a hub with so many partitions.
 pub(super) fn open(database: &Database, partitions: u16) -> Result<Packs, StoreError> {
-    Ok(Packs { tree: database.tree(TREE)?, partitions })
+    Ok(Packs { tree: database.tree(TREE)?, partitions, greatest: Mutex::default() })
 }
 
 /// The tree of packs.
 pub(super) struct Packs {
     tree: sled::Tree,
     partitions: u16,
+    /// No id in a pack of the partition is greater, once it is known. With ids in the order of time what is new is greater than
+    /// this, so that nothing has to be looked up.
+    greatest: Mutex<HashMap<PartitionId, Vec<u8>>>,
 }
 
 /// Where the row of an instance is within a pack.
@@ -149,13 +155,32 @@ impl Packs {
         fitting.count().max(1)
     }
 
-    /// Whether a pack from `first` to `last` would touch another one.
+    /// Whether a pack from `first` to `last` would touch another one. If not, it is taken to be written.
     fn overlaps(&self, first: &InstanceId, last: &InstanceId) -> Result<bool, StoreError> {
-        let Some((_, before)) = self.last_upto(&self.key(last))? else { return Ok(false) };
-        match pack::entries(&before).last() {
-            Some(Ok(entry)) => Ok(entry.id >= first.as_str().as_bytes()),
-            _ => Err(damaged(last)),
+        let partition = first.partition(self.partitions);
+        let mut known = self.greatest.lock();
+        let greatest = match known.entry(partition) {
+            Entry::Occupied(greatest) => greatest.into_mut(),
+            Entry::Vacant(unknown) => {
+                let last_pack = self.tree.scan_prefix(partition.0.to_be_bytes()).next_back().transpose();
+                let last_pack = last_pack.map_err(|error| from_sled(READING, &error))?;
+                let greatest = last_pack.map(|(_, pack)| last_id(&pack).ok_or_else(|| damaged(last)));
+                unknown.insert(greatest.transpose()?.unwrap_or_default())
+            }
+        };
+        if *first.as_str().as_bytes() <= **greatest
+            && let Some((_, before)) = self.last_upto(&self.key(last))?
+        {
+            let before = last_id(&before).ok_or_else(|| damaged(last))?;
+            if *before >= *first.as_str().as_bytes() {
+                return Ok(true);
+            }
         }
+        if *last.as_str().as_bytes() > **greatest {
+            greatest.clear();
+            greatest.extend_from_slice(last.as_str().as_bytes());
+        }
+        Ok(false)
     }
 
     /// The last pack of the key's partition whose key is not greater.
@@ -176,6 +201,12 @@ impl Packs {
         key.extend_from_slice(id.as_str().as_bytes());
         key
     }
+}
+
+/// The greatest id in a pack; none if it is damaged.
+fn last_id(pack: &[u8]) -> Option<Vec<u8>> {
+    let last = pack::entries(pack).last()?.ok()?;
+    Some(last.id.to_vec())
 }
 
 fn damaged(id: &InstanceId) -> StoreError {
