@@ -27,5 +27,6 @@ mod r_converter;
 mod r_log_trace;
 mod r_middleware;
 mod s_soak;
+mod s_space;
 mod t_scaling;
 mod versioning;

@@ -25,6 +25,7 @@
 //! # }
 //! ```
 
+mod cleaning;
 mod database;
 mod directory;
 mod error;

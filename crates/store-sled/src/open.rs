@@ -105,10 +105,10 @@ fn open_files(folder: &Path, options: &SledOptions, partitions: u16) -> Result<F
     let log_cache_bytes = options.cache_bytes / LOG_CACHE_PART;
     let open = |name, cache_bytes| {
         let data_sync = Arc::clone(&options.data_sync);
-        Database::open(&folder.join(name), cache_bytes, data_sync).map(Arc::new)
+        Database::open(&folder.join(name), cache_bytes, data_sync)
     };
-    let data = open(DATA, options.cache_bytes - log_cache_bytes)?;
-    let log = open(LOG, log_cache_bytes)?;
+    let data = Arc::new(open(DATA, options.cache_bytes - log_cache_bytes)?.cleaned()?);
+    let log = Arc::new(open(LOG, log_cache_bytes)?);
     let log = CommitLog::open(log, Witness::open(&folder.join("log.count"))?)?;
     let rows = rows::open(&data)?;
     let witness = Witness::open(&folder.join("data.count"))?;

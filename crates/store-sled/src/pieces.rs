@@ -3,6 +3,8 @@
 //! A byte string has a name, chosen by whoever keeps it; its pieces are the rows `name, number u32 BE`. How long the
 //! whole is must be known to whoever reads it, so a missing piece is noticed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use steadfast_store::StoreError;
 
 use crate::database::{Database, VALUE_BYTES_MAX};
@@ -12,12 +14,13 @@ const TREE: &str = "pieces";
 
 /// Opens the tree of pieces.
 pub(crate) fn open(database: &Database) -> Result<Pieces, StoreError> {
-    Ok(Pieces { tree: database.tree(TREE)? })
+    Ok(Pieces { tree: database.tree(TREE)?, removed: AtomicU64::new(0) })
 }
 
 /// The tree of pieces.
 pub(crate) struct Pieces {
     tree: sled::Tree,
+    removed: AtomicU64,
 }
 
 impl Pieces {
@@ -76,8 +79,14 @@ impl Pieces {
                 break;
             }
             self.tree.remove(key).map_err(|error| from_sled("removing pieces", &error))?;
+            self.removed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// How many pieces were removed since this was asked last.
+    pub(crate) fn take_removed(&self) -> u64 {
+        self.removed.swap(0, Ordering::Relaxed)
     }
 
     /// Removes all pieces whose names begin with `prefix`.

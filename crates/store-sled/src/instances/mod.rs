@@ -15,6 +15,7 @@ mod row;
 mod tests;
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use steadfast_core::InstanceId;
 use steadfast_store::{HistoryChange, InstanceChange, InstanceWrite, StoreError, StoredInstance};
@@ -33,7 +34,8 @@ const READING: &str = "reading an instance";
 
 /// Opens the trees of instances of a hub with so many partitions.
 pub(crate) fn open(database: &Database, partitions: u16) -> Result<Instances, StoreError> {
-    Ok(Instances { tree: database.tree(TREE)?, packs: packs::open(database, partitions)? })
+    let packs = packs::open(database, partitions)?;
+    Ok(Instances { tree: database.tree(TREE)?, packs, removed: AtomicU64::new(0) })
 }
 
 /// The trees of instances.
@@ -41,6 +43,7 @@ pub(crate) struct Instances {
     /// Rows of their own.
     tree: sled::Tree,
     packs: Packs,
+    removed: AtomicU64,
 }
 
 /// The row of an instance as it is stored.
@@ -78,6 +81,11 @@ impl Instances {
         self.tree.is_empty() && self.packs.is_empty()
     }
 
+    /// How many values were removed since this was asked last, apart from pieces.
+    pub(crate) fn take_removed(&self) -> u64 {
+        self.removed.swap(0, Ordering::Relaxed)
+    }
+
     /// Writes changes, which come in id order; `note` learns how many bytes each was.
     pub(crate) fn write(
         &self,
@@ -87,7 +95,8 @@ impl Instances {
     ) -> Result<(), StoreError> {
         let removed = writes.iter().filter(|write| matches!(write.change, InstanceChange::Delete));
         // From the packs first: should a crash come between, what is left is the newest.
-        self.packs.remove(&removed.map(|write| &write.instance).collect::<Vec<_>>())?;
+        let packs = self.packs.remove(&removed.map(|write| &write.instance).collect::<Vec<_>>())?;
+        self.removed.fetch_add(packs, Ordering::Relaxed);
         let mut candidates = Vec::new();
         for write in writes {
             match packable(write) {
@@ -105,7 +114,9 @@ impl Instances {
         let id = &write.instance;
         let InstanceChange::Put { state, outline, history, history_events, fresh, ended, .. } = &write.change
         else {
-            self.tree.remove(id.as_str()).map_err(|error| from_sled("removing an instance", &error))?;
+            let old = self.tree.remove(id.as_str());
+            let old = old.map_err(|error| from_sled("removing an instance", &error))?;
+            self.removed.fetch_add(u64::from(old.is_some()), Ordering::Relaxed);
             return pieces.remove_all(&keys::instance(id));
         };
         let old = if *fresh { None } else { self.get(id)? };

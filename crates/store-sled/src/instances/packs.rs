@@ -106,9 +106,11 @@ impl Packs {
         Ok(())
     }
 
-    /// Removes instances, which come in id order. Those that are not packed are left alone.
-    pub(super) fn remove(&self, ids: &[&InstanceId]) -> Result<(), StoreError> {
+    /// Removes instances, which come in id order. Those that are not packed are left alone. Says how many packs were removed, or
+    /// written again.
+    pub(super) fn remove(&self, ids: &[&InstanceId]) -> Result<u64, StoreError> {
         let mut rest = ids;
+        let mut changed = 0;
         while let [first, others @ ..] = rest {
             let Some((key, old)) = self.last_upto(&self.key(first))? else {
                 rest = others;
@@ -130,6 +132,7 @@ impl Packs {
                     _ => kept.extend_from_slice(&old[entry.whole]),
                 }
             }
+            changed += u64::from(kept.len() < old.len());
             if kept.is_empty() {
                 self.tree.remove(key).map_err(|error| from_sled("removing a pack", &error))?;
             } else if kept.len() < old.len() {
@@ -140,7 +143,7 @@ impl Packs {
                 rest = others;
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// How many of the candidates, from the first on, go into one pack.
