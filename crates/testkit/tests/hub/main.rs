@@ -11,6 +11,7 @@ mod messages;
 mod patience;
 mod poison;
 mod programs;
+mod records;
 mod recovery;
 mod rewinds;
 mod scenarios;
