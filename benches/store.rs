@@ -29,7 +29,7 @@ const LIVE: u64 = 1000;
 const BATCH: u64 = 1000;
 
 fn open(folder: &Path) -> SledStore {
-    let options = SledOptions { partitions: Some(2), ..SledOptions::default() };
+    let options = SledOptions { partitions: Some(1), ..SledOptions::default() };
     SledStore::open(folder, options).expect("a new store opens")
 }
 
