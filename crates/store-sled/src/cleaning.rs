@@ -22,8 +22,8 @@ const KEY: &[u8] = b"change";
 /// After so many changes to a page one of the queue has been moved.
 const CHANGES_PER_MOVE: usize = 11;
 
-/// A page is moved for every second value that is removed. Under a mixed load one for every fourth was enough in most runs and not in
-/// all, and one for each makes the file no smaller.
+/// A page is moved for every second value that is removed. Under a mixed load one for every fourth was enough in one run of two, and
+/// one for each makes the file no smaller.
 const REMOVALS_PER_MOVE: u64 = 2;
 
 /// Moves pages out of segments that are mostly free.

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use steadfast_store::StoreError;
 
-use crate::cleaning::Cleaning;
 use crate::error::{catch_panic, corrupt, from_io, from_sled};
 use crate::options::DataSync;
 
@@ -47,8 +46,6 @@ pub(crate) struct Database {
     sync_failed: AtomicBool,
     /// How much was handed to sled since it last wrote to the file, roughly.
     unwritten: AtomicUsize,
-    /// None for a database whose pages are all replaced again and again, as those of the log are.
-    cleaning: Option<Cleaning>,
 }
 
 impl Database {
@@ -64,14 +61,7 @@ impl Database {
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|error| from_io("opening the database", &path, &error))?;
         let (dirty, sync_failed) = (AtomicBool::new(true), AtomicBool::new(false));
-        let unwritten = AtomicUsize::new(0);
-        Ok(Self { db, file, data_sync, dirty, sync_failed, unwritten, cleaning: None })
-    }
-
-    /// The same database, which lets the room be used again that was taken by what is removed.
-    pub(crate) fn cleaned(mut self) -> Result<Self, StoreError> {
-        self.cleaning = Some(Cleaning::open(&self)?);
-        Ok(self)
+        Ok(Self { db, file, data_sync, dirty, sync_failed, unwritten: AtomicUsize::new(0) })
     }
 
     /// A tree of the database.
@@ -84,11 +74,6 @@ impl Database {
     /// Announces writes; that there is something to make durable is remembered when the guard is dropped.
     pub(crate) fn writing(&self) -> Writing<'_> {
         Writing { database: self }
-    }
-
-    /// Takes note that so many values were removed, and lets their room be used again.
-    pub(crate) fn note_removals(&self, count: u64) -> Result<(), StoreError> {
-        self.cleaning.as_ref().map_or(Ok(()), |cleaning| cleaning.note_removals(count))
     }
 
     /// Takes note that so many bytes were handed to sled as a part of something large, and lets it write what has gathered.

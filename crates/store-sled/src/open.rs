@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use steadfast_store::StoreError;
 
+use crate::cleaning::Cleaning;
 use crate::database::{self, Database};
 use crate::directory::{self, Directory};
 use crate::error::{corrupt, from_io};
@@ -25,6 +26,8 @@ pub(crate) struct Files {
     pub(crate) instances: Instances,
     pub(crate) pieces: Pieces,
     pub(crate) rows: Rows,
+    /// Of the instance store. The log needs none: its pages are all replaced again and again.
+    pub(crate) cleaning: Cleaning,
     witness: Witness,
 }
 
@@ -105,10 +108,10 @@ fn open_files(folder: &Path, options: &SledOptions, partitions: u16) -> Result<F
     let log_cache_bytes = options.cache_bytes / LOG_CACHE_PART;
     let open = |name, cache_bytes| {
         let data_sync = Arc::clone(&options.data_sync);
-        Database::open(&folder.join(name), cache_bytes, data_sync)
+        Database::open(&folder.join(name), cache_bytes, data_sync).map(Arc::new)
     };
-    let data = Arc::new(open(DATA, options.cache_bytes - log_cache_bytes)?.cleaned()?);
-    let log = Arc::new(open(LOG, log_cache_bytes)?);
+    let data = open(DATA, options.cache_bytes - log_cache_bytes)?;
+    let log = open(LOG, log_cache_bytes)?;
     let log = CommitLog::open(log, Witness::open(&folder.join("log.count"))?)?;
     let rows = rows::open(&data)?;
     let witness = Witness::open(&folder.join("data.count"))?;
@@ -116,6 +119,6 @@ fn open_files(folder: &Path, options: &SledOptions, partitions: u16) -> Result<F
     // What is in the log now will be acted upon, so it must not get lost any more.
     log.make_durable()?;
     let (directory, instances) = (directory::open(&data)?, instances::open(&data, partitions)?);
-    let pieces = pieces::open(&data)?;
-    Ok(Files { log, directory, instances, pieces, rows, data, witness })
+    let (pieces, cleaning) = (pieces::open(&data)?, Cleaning::open(&data)?);
+    Ok(Files { log, directory, instances, pieces, rows, cleaning, data, witness })
 }

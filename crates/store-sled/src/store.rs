@@ -165,7 +165,7 @@ impl Store for SledStore {
             files.directory.note(&batch.instances)?;
             let note = |bytes| files.data.note_part(bytes);
             files.instances.write(&files.pieces, &batch.instances, note)?;
-            files.data.note_removals(files.instances.take_removed() + files.pieces.take_removed())?;
+            files.cleaning.note_removals(files.instances.take_removed() + files.pieces.take_removed())?;
             for row in &batch.rows {
                 files.rows.write(&files.pieces, partition, row)?;
             }
