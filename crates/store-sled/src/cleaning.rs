@@ -8,12 +8,14 @@
 //! moves pages now and then. It stops where a segment is done, so it moves too few, and it synchronises the file each time.)
 //! So with what is removed here, a page of no importance is changed as often as it takes to be replaced.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use steadfast_store::StoreError;
 
 use crate::database::Database;
 use crate::error::from_sled;
+use crate::tree::Tree;
 
 /// Holds one key, whose value means nothing.
 const TREE: &str = "cleaning";
@@ -26,15 +28,18 @@ const CHANGES_PER_MOVE: usize = 11;
 /// one for each makes the file no smaller.
 const REMOVALS_PER_MOVE: u64 = 2;
 
+/// How large a page is that is moved, roughly.
+const PAGE_BYTES: usize = 16 << 10;
+
 /// Moves pages out of segments that are mostly free.
 pub(crate) struct Cleaning {
-    tree: sled::Tree,
+    tree: Tree,
     removals: AtomicU64,
     changes: AtomicU64,
 }
 
 impl Cleaning {
-    pub(crate) fn open(database: &Database) -> Result<Self, StoreError> {
+    pub(crate) fn open(database: &Arc<Database>) -> Result<Self, StoreError> {
         let tree = database.tree(TREE)?;
         Ok(Self { tree, removals: AtomicU64::new(0), changes: AtomicU64::new(0) })
     }
@@ -52,6 +57,6 @@ impl Cleaning {
             let value = self.changes.fetch_add(1, Ordering::Relaxed).to_be_bytes();
             self.tree.insert(KEY, &value).map_err(|error| from_sled("making room", &error))?;
         }
-        Ok(())
+        self.tree.note_moved(PAGE_BYTES).map_err(|error| from_sled("making room", &error))
     }
 }

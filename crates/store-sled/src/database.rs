@@ -5,6 +5,13 @@
 //! of a segment then goes to a file of its own, which is never synchronised. So it isn't enough to keep single values
 //! small: [`SEGMENT_BYTES`] must be more than four times the largest leaf. Second, its flush on Linux is a
 //! `sync_file_range`, so [`Database::make_durable`] adds an `fdatasync`.
+//!
+//! The second has a consequence that goes beyond what is not durable yet. sled takes for safe what it has flushed: it writes again
+//! to a segment whose pages are all somewhere else, flushed, and when it opens a file after a crash it looks for gaps only in the
+//! last segments. With many flushed and not synchronised segments a loss of power can take the pages that were moved, but not
+//! what was written over their old places, or leave a gap that sled passes over; and either damages what was durable. sled writes
+//! again to a segment when three others have been filled since, and finds a gap in the last but one. So a database
+//! synchronises its file whenever a good part of a segment was written, see [`UNSYNCED_BYTES_MAX`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom};
@@ -19,6 +26,7 @@ use steadfast_store::StoreError;
 
 use crate::error::{catch_panic, corrupt, from_io, from_sled};
 use crate::options::DataSync;
+use crate::tree::Tree;
 
 /// The unit in which sled allocates its file. Its quarter, 1 MiB, must exceed the largest leaf: about 20 values of
 /// at most [`VALUE_BYTES_MAX`] in the instance store, 7 of 64 KiB in the log (see `log::slots`).
@@ -27,72 +35,86 @@ const SEGMENT_BYTES: usize = 4 << 20;
 /// The largest value in a tree of the instance store.
 pub(crate) const VALUE_BYTES_MAX: usize = 32 << 10;
 
-/// With so many bytes handed to sled they are written to the file. sled itself would let them become a whole segment, and what is
-/// appended to the log meanwhile, in the other database, would wait for the disk behind all of that.
-const PART_BYTES: usize = 64 << 10;
+/// With so many bytes written since the file was synchronised it is synchronised again. Well below [`SEGMENT_BYTES`], for what is
+/// written before this is noticed.
+const UNSYNCED_BYTES_MAX: usize = SEGMENT_BYTES / 4;
 
 /// How often opening is tried again when the threads of a previous sled of this process still hold its file.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// How a database is used.
+#[derive(Clone, Copy)]
+pub(crate) struct Usage {
+    /// How much memory its cache of pages may take.
+    pub(crate) cache_bytes: u64,
+    /// With about so many bytes handed to sled they are written to the file.
+    pub(crate) part_bytes: usize,
+}
+
+#[cfg(test)]
+impl Usage {
+    /// For what tests write.
+    pub(crate) const SMALL: Self = Self { cache_bytes: 16 << 20, part_bytes: 64 << 10 };
+}
 
 /// An open sled database and a second handle of its file.
 pub(crate) struct Database {
     db: sled::Db,
     file: File,
     data_sync: Arc<dyn DataSync>,
+    part_bytes: usize,
     /// Something was written since it was last made durable.
     dirty: AtomicBool,
     /// A synchronisation failed.
     sync_failed: AtomicBool,
     /// How much was handed to sled since it last wrote to the file, roughly.
     unwritten: AtomicUsize,
+    /// How much sled wrote to the file since it was last synchronised, roughly.
+    unsynced: AtomicUsize,
 }
 
 impl Database {
     /// Opens the database in a folder, or creates it. The folder is held by our own lock, so that nobody else has it.
     pub(crate) fn open(
         folder: &Path,
-        cache_bytes: u64,
+        usage: Usage,
         data_sync: Arc<dyn DataSync>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Arc<Self>, StoreError> {
         fs::create_dir_all(folder).map_err(|error| from_io("creating a folder", folder, &error))?;
-        let db = catch_panic("opening the database", || open_sled(folder, cache_bytes))?;
+        let db = catch_panic("opening the database", || open_sled(folder, usage.cache_bytes))?;
         let path = folder.join("db");
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|error| from_io("opening the database", &path, &error))?;
-        let (dirty, sync_failed) = (AtomicBool::new(true), AtomicBool::new(false));
-        Ok(Self { db, file, data_sync, dirty, sync_failed, unwritten: AtomicUsize::new(0) })
+        Ok(Arc::new(Self {
+            db,
+            file,
+            data_sync,
+            part_bytes: usage.part_bytes,
+            dirty: AtomicBool::new(true),
+            sync_failed: AtomicBool::new(false),
+            unwritten: AtomicUsize::new(0),
+            unsynced: AtomicUsize::new(0),
+        }))
     }
 
     /// A tree of the database.
-    pub(crate) fn tree(&self, name: &str) -> Result<sled::Tree, StoreError> {
-        catch_panic("opening a tree", || {
+    pub(crate) fn tree(self: &Arc<Self>, name: &str) -> Result<Tree, StoreError> {
+        let tree = catch_panic("opening a tree", || {
             self.db.open_tree(name).map_err(|error| from_sled("opening a tree", &error))
-        })
-    }
-
-    /// Announces writes; that there is something to make durable is remembered when the guard is dropped.
-    pub(crate) fn writing(&self) -> Writing<'_> {
-        Writing { database: self }
-    }
-
-    /// Takes note that so many bytes were handed to sled as a part of something large, and lets it write what has gathered.
-    pub(crate) fn note_part(&self, bytes: usize) -> Result<(), StoreError> {
-        if self.unwritten.fetch_add(bytes, Ordering::Relaxed) + bytes < PART_BYTES {
-            return Ok(());
-        }
-        self.unwritten.store(0, Ordering::Relaxed);
-        self.db.flush().map(drop).map_err(|error| from_sled("writing a part of something large", &error))
+        });
+        Ok(Tree::new(tree?, self.clone()))
     }
 
     /// Makes everything written so far durable.
     pub(crate) fn make_durable(&self) -> Result<(), StoreError> {
+        const DOING: &str = "making data durable";
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let result = self.flush_and_sync();
+        let flushed = self.db.flush().map_err(|error| from_sled(DOING, &error));
+        let result = flushed.and_then(|_| self.sync().map_err(|error| StoreError::from_io(DOING, &error)));
         if result.is_err() {
-            self.sync_failed.store(true, Ordering::Release);
             self.dirty.store(true, Ordering::Release);
         }
         result
@@ -103,11 +125,31 @@ impl Database {
         self.sync_failed.load(Ordering::Acquire)
     }
 
-    fn flush_and_sync(&self) -> Result<(), StoreError> {
-        const DOING: &str = "making data durable";
-        self.db.flush().map_err(|error| from_sled(DOING, &error))?;
+    /// Takes note that something was changed, for which sled will write about so many bytes. What has gathered is written when
+    /// it is a part, since sled itself would let it become a whole segment, and what is appended to the log meanwhile, in the
+    /// other database, would wait for the disk behind all of that.
+    pub(crate) fn note_change(&self, bytes: usize) -> sled::Result<()> {
+        // After the change: should it be durable already, then it is made so once more.
+        self.dirty.store(true, Ordering::Release);
+        let unwritten = self.unwritten.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unwritten < self.part_bytes {
+            return Ok(());
+        }
+        self.unwritten.store(0, Ordering::Relaxed);
+        let written = self.db.flush()?;
+        if self.unsynced.fetch_add(written, Ordering::Relaxed) + written >= UNSYNCED_BYTES_MAX {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Synchronises the file.
+    fn sync(&self) -> io::Result<()> {
+        self.unsynced.store(0, Ordering::Relaxed);
         self.grow_to_whole_segments();
-        self.data_sync.sync(&self.file).map_err(|error| StoreError::from_io(DOING, &error))
+        let result = self.data_sync.sync(&self.file);
+        self.sync_failed.fetch_or(result.is_err(), Ordering::AcqRel);
+        result
     }
 
     /// Gives the file the length of whole segments. As long as a write makes the file longer, each synchronisation has
@@ -122,18 +164,6 @@ impl Database {
             // Unlike setting the length, this never shortens a file that has grown in the meantime.
             let _ = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, whole);
         }
-    }
-}
-
-/// Writes are going on. The mark is set when they are over, so that a synchronisation that ran meanwhile, and may have
-/// missed some of them, doesn't count.
-pub(crate) struct Writing<'a> {
-    database: &'a Database,
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        self.database.dirty.store(true, Ordering::Release);
     }
 }
 

@@ -39,6 +39,7 @@ mod pieces;
 mod rows;
 mod space;
 mod store;
+mod tree;
 mod witness;
 
 pub use options::{DataSync, Fdatasync, SledOptions, SpaceProbe, Statvfs};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use steadfast_store::StoreError;
 
 use crate::cleaning::Cleaning;
-use crate::database::{self, Database};
+use crate::database::{self, Database, Usage};
 use crate::directory::{self, Directory};
 use crate::error::{corrupt, from_io};
 use crate::format::{self, Description};
@@ -46,6 +46,10 @@ pub(crate) const DATA: &str = "data";
 
 /// The log is read only when it is opened, so it needs little memory.
 const LOG_CACHE_PART: u64 = 4;
+
+/// In how large parts the databases are written. Few appends are as large as the log's.
+const DATA_PART_BYTES: usize = 64 << 10;
+const LOG_PART_BYTES: usize = 512 << 10;
 
 const PARTITIONS_DEFAULT: u16 = 4;
 
@@ -106,12 +110,10 @@ pub(crate) fn reopen(folder: &Path, options: &SledOptions, partitions: u16) -> R
 
 fn open_files(folder: &Path, options: &SledOptions, partitions: u16) -> Result<Files, StoreError> {
     let log_cache_bytes = options.cache_bytes / LOG_CACHE_PART;
-    let open = |name, cache_bytes| {
-        let data_sync = Arc::clone(&options.data_sync);
-        Database::open(&folder.join(name), cache_bytes, data_sync).map(Arc::new)
-    };
-    let data = open(DATA, options.cache_bytes - log_cache_bytes)?;
-    let log = open(LOG, log_cache_bytes)?;
+    let open = |name, usage| Database::open(&folder.join(name), usage, Arc::clone(&options.data_sync));
+    let data_cache_bytes = options.cache_bytes - log_cache_bytes;
+    let data = open(DATA, Usage { cache_bytes: data_cache_bytes, part_bytes: DATA_PART_BYTES })?;
+    let log = open(LOG, Usage { cache_bytes: log_cache_bytes, part_bytes: LOG_PART_BYTES })?;
     let log = CommitLog::open(log, Witness::open(&folder.join("log.count"))?)?;
     let rows = rows::open(&data)?;
     let witness = Witness::open(&folder.join("data.count"))?;

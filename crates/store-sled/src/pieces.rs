@@ -3,23 +3,25 @@
 //! A byte string has a name, chosen by whoever keeps it; its pieces are the rows `name, number u32 BE`. How long the
 //! whole is must be known to whoever reads it, so a missing piece is noticed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use steadfast_store::StoreError;
 
 use crate::database::{Database, VALUE_BYTES_MAX};
 use crate::error::from_sled;
+use crate::tree::Tree;
 
 const TREE: &str = "pieces";
 
 /// Opens the tree of pieces.
-pub(crate) fn open(database: &Database) -> Result<Pieces, StoreError> {
+pub(crate) fn open(database: &Arc<Database>) -> Result<Pieces, StoreError> {
     Ok(Pieces { tree: database.tree(TREE)?, removed: AtomicU64::new(0) })
 }
 
 /// The tree of pieces.
 pub(crate) struct Pieces {
-    tree: sled::Tree,
+    tree: Tree,
     removed: AtomicU64,
 }
 

@@ -4,6 +4,7 @@
 //! of a large value that is kept as pieces. Pieces are written before the row and removed after it.
 
 use parking_lot::Mutex;
+use std::sync::Arc;
 use steadfast_core::{PartitionId, Position};
 use steadfast_store::{PartitionSnapshot, RowWrite, StoreError};
 
@@ -11,6 +12,7 @@ use crate::database::{Database, VALUE_BYTES_MAX};
 use crate::error::{corrupt, from_sled};
 use crate::keys;
 use crate::pieces::Pieces;
+use crate::tree::Tree;
 
 /// partition u16 BE, key -> value.
 const ROWS: &str = "rows";
@@ -23,7 +25,7 @@ const HERE: u8 = 0;
 const ELSEWHERE: u8 = 1;
 
 /// Opens the trees of rows.
-pub(crate) fn open(database: &Database) -> Result<Rows, StoreError> {
+pub(crate) fn open(database: &Arc<Database>) -> Result<Rows, StoreError> {
     let positions = database.tree(POSITIONS)?;
     let count = positions.get(COUNT).map_err(|error| from_sled("reading the number of writes", &error))?;
     let count = match count.as_deref().map(<[u8; 8]>::try_from) {
@@ -36,8 +38,8 @@ pub(crate) fn open(database: &Database) -> Result<Rows, StoreError> {
 
 /// The trees of rows and positions.
 pub(crate) struct Rows {
-    rows: sled::Tree,
-    positions: sled::Tree,
+    rows: Tree,
+    positions: Tree,
     /// How many materialisations there were, as it stands in the tree.
     count: Mutex<u64>,
 }

@@ -159,12 +159,10 @@ impl Store for SledStore {
         let bytes = batch.bytes();
         self.note_full(self.space.check_materialisation(bytes))?;
         self.writing("materialising", |files| {
-            let _writing = files.data.writing();
             // First the directory: an instance that a crash leaves written reflects its records already, so the next
             // materialisation does not write it again, nor what the directory says of it.
             files.directory.note(&batch.instances)?;
-            let note = |bytes| files.data.note_part(bytes);
-            files.instances.write(&files.pieces, &batch.instances, note)?;
+            files.instances.write(&files.pieces, &batch.instances)?;
             files.cleaning.note_removals(files.instances.take_removed() + files.pieces.take_removed())?;
             for row in &batch.rows {
                 files.rows.write(&files.pieces, partition, row)?;

@@ -33,6 +33,7 @@ use self::recent::Recent;
 use self::settle::Settling;
 use crate::database::{Database, VALUE_BYTES_MAX};
 use crate::error::{corrupt, from_sled};
+use crate::tree::Tree;
 
 /// number of the piece u64 BE -> list of entries, see `entry`.
 const JOURNAL: &str = "directory-journal";
@@ -60,10 +61,9 @@ const WRITING: &str = "writing the directory";
 
 /// The directory.
 pub(crate) struct Directory {
-    database: Arc<Database>,
-    journal: sled::Tree,
-    blocks: sled::Tree,
-    groups: sled::Tree,
+    journal: Tree,
+    blocks: Tree,
+    groups: Tree,
     /// Held while searching, and exclusively while entries move or blocks change.
     recent: RwLock<Recent>,
     writer: Mutex<Writer>,
@@ -93,7 +93,6 @@ pub(crate) fn open(database: &Arc<Database>) -> Result<Directory, StoreError> {
         recent.push(read_items(&value)?);
     }
     Ok(Directory {
-        database: database.clone(),
         journal,
         blocks: database.tree(BLOCKS)?,
         groups: database.tree(GROUPS)?,

@@ -62,8 +62,7 @@ impl Directory {
             let rest = &all[*done..];
             let place = self.place_of(rest[0].0.as_str().as_bytes())?;
             let mine = before(rest, place.next.as_deref()).min(ENTRIES_AT_ONCE);
-            let bytes = self.change_group(&place, &rest[..mine])?;
-            self.database.note_part(bytes)?;
+            self.change_group(&place, &rest[..mine])?;
             *done += mine;
         }
         if *done == all.len() {
@@ -77,12 +76,10 @@ impl Directory {
         Ok(())
     }
 
-    /// Merges changes into the group to which they belong. Returns how many bytes of blocks were written.
-    pub(super) fn change_group(&self, place: &Place, changes: &[Item]) -> Result<usize, StoreError> {
+    /// Merges changes into the group to which they belong.
+    pub(super) fn change_group(&self, place: &Place, changes: &[Item]) -> Result<(), StoreError> {
         let change = self.work_out(place, changes)?;
         let groups = group::encode(&change.members, place.next.is_none());
-        let written = [&change.trimmed, &change.new, &change.changed];
-        let bytes = written.into_iter().flatten().map(|(_, block)| block.len()).sum();
         let writing = |error| from_sled(WRITING, &error);
         let _exclusive = self.recent.write();
         for (key, block) in change.trimmed.into_iter().chain(change.new) {
@@ -103,8 +100,7 @@ impl Directory {
         for (key, block) in change.changed {
             self.blocks.insert(key, block).map_err(writing)?;
         }
-        change.gone.into_iter().try_for_each(|key| self.blocks.remove(key).map(drop).map_err(writing))?;
-        Ok(bytes)
+        change.gone.into_iter().try_for_each(|key| self.blocks.remove(key).map(drop).map_err(writing))
     }
 
     fn work_out(&self, place: &Place, changes: &[Item]) -> Result<Change, StoreError> {

@@ -6,6 +6,7 @@ use steadfast_store::{HistoryChange, InstanceChange};
 use super::group::Members;
 use super::wanted::Wanted;
 use super::*;
+use crate::database::Usage;
 use crate::options::Fdatasync;
 
 fn write(id: &str, name: Option<&str>) -> InstanceWrite {
@@ -69,7 +70,7 @@ fn begin_to_settle(directory: &Directory, writer: &mut Writer) {
 #[test]
 fn settled_entries_are_found_changed_and_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
+    let database = Database::open(folder.path(), Usage::SMALL, Arc::new(Fdatasync)).unwrap();
     let directory = open(&database).unwrap();
     note_all(&directory, Some("first"), (0..10_000).map(scattered));
     settle(&directory);
@@ -95,7 +96,7 @@ fn a_settlement_that_is_interrupted_anywhere_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     for written in [0, 1, 3, 20, 45] {
         let path = folder.path().join(format!("{written}"));
-        let database = Arc::new(Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap());
+        let database = Database::open(&path, Usage::SMALL, Arc::new(Fdatasync)).unwrap();
         let directory = open(&database).unwrap();
         note_all(&directory, Some("first"), (0..5000).map(scattered));
         settle(&directory);
@@ -121,7 +122,7 @@ fn a_settlement_that_is_interrupted_anywhere_begins_anew() {
 #[test]
 fn many_entries_settle_a_part_at_a_time_and_are_found_all_the_while() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
+    let database = Database::open(folder.path(), Usage::SMALL, Arc::new(Fdatasync)).unwrap();
     let directory = open(&database).unwrap();
     let mut settled_at_once = 0;
     for nth in 0..100_u64 {
@@ -151,7 +152,7 @@ fn a_settlement_that_was_written_halfway_says_nothing_twice_and_loses_nothing() 
     let others = || (100_000..120_000).map(scattered);
     for (nth, groups_written) in [0, 1, 2, 5, usize::MAX].into_iter().enumerate() {
         let path = folder.path().join(format!("{nth}"));
-        let database = Arc::new(Database::open(&path, 16 << 20, Arc::new(Fdatasync)).unwrap());
+        let database = Database::open(&path, Usage::SMALL, Arc::new(Fdatasync)).unwrap();
         let directory = open(&database).unwrap();
         note_all(&directory, Some("first"), (0..20_000).map(scattered));
         settle(&directory);
@@ -189,7 +190,7 @@ fn a_settlement_that_was_written_halfway_says_nothing_twice_and_loses_nothing() 
 #[test]
 fn blocks_become_empty_in_any_order_and_fill_again() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
+    let database = Database::open(folder.path(), Usage::SMALL, Arc::new(Fdatasync)).unwrap();
     let directory = open(&database).unwrap();
     let mut all: Vec<_> = (0..30_000).map(scattered).collect();
     all.sort_unstable();
@@ -213,7 +214,7 @@ fn blocks_become_empty_in_any_order_and_fill_again() {
 #[test]
 fn a_short_span_of_time_among_instances_with_any_ids_takes_few_blocks() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
+    let database = Database::open(folder.path(), Usage::SMALL, Arc::new(Fdatasync)).unwrap();
     let directory = open(&database).unwrap();
     let mut writes: Vec<_> = (0..20_000).map(|number| (scattered(number), number as i64)).collect();
     writes.sort_unstable();
@@ -248,7 +249,7 @@ fn a_short_span_of_time_among_instances_with_any_ids_takes_few_blocks() {
 #[test]
 fn damaged_entries_are_a_typed_error() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Arc::new(Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap());
+    let database = Database::open(folder.path(), Usage::SMALL, Arc::new(Fdatasync)).unwrap();
     let directory = open(&database).unwrap();
     note_all(&directory, Some("first"), (0..100).map(scattered));
     settle(&directory);

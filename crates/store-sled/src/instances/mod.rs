@@ -15,6 +15,7 @@ mod row;
 mod tests;
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use steadfast_core::InstanceId;
@@ -26,6 +27,7 @@ use crate::database::Database;
 use crate::error::{corrupt, from_sled};
 use crate::keys::{self, Part};
 use crate::pieces::Pieces;
+use crate::tree::Tree;
 
 /// id -> row.
 const TREE: &str = "instances";
@@ -33,7 +35,7 @@ const TREE: &str = "instances";
 const READING: &str = "reading an instance";
 
 /// Opens the trees of instances of a hub with so many partitions.
-pub(crate) fn open(database: &Database, partitions: u16) -> Result<Instances, StoreError> {
+pub(crate) fn open(database: &Arc<Database>, partitions: u16) -> Result<Instances, StoreError> {
     let packs = packs::open(database, partitions)?;
     Ok(Instances { tree: database.tree(TREE)?, packs, removed: AtomicU64::new(0) })
 }
@@ -41,7 +43,7 @@ pub(crate) fn open(database: &Database, partitions: u16) -> Result<Instances, St
 /// The trees of instances.
 pub(crate) struct Instances {
     /// Rows of their own.
-    tree: sled::Tree,
+    tree: Tree,
     packs: Packs,
     removed: AtomicU64,
 }
@@ -86,13 +88,8 @@ impl Instances {
         self.removed.swap(0, Ordering::Relaxed)
     }
 
-    /// Writes changes, which come in id order; `note` learns how many bytes each was.
-    pub(crate) fn write(
-        &self,
-        pieces: &Pieces,
-        writes: &[InstanceWrite],
-        mut note: impl FnMut(usize) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    /// Writes changes, which come in id order.
+    pub(crate) fn write(&self, pieces: &Pieces, writes: &[InstanceWrite]) -> Result<(), StoreError> {
         let removed = writes.iter().filter(|write| matches!(write.change, InstanceChange::Delete));
         // From the packs first: should a crash come between, what is left is the newest.
         let packs = self.packs.remove(&removed.map(|write| &write.instance).collect::<Vec<_>>())?;
@@ -101,13 +98,10 @@ impl Instances {
         for write in writes {
             match packable(write) {
                 Some(row) => candidates.push((&write.instance, row)),
-                None => {
-                    self.write_alone(pieces, write)?;
-                    note(write.bytes())?;
-                }
+                None => self.write_alone(pieces, write)?,
             }
         }
-        self.packs.write(&candidates, |(id, row)| self.put(id, row), note)
+        self.packs.write(&candidates, |(id, row)| self.put(id, row))
     }
 
     fn write_alone(&self, pieces: &Pieces, write: &InstanceWrite) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use steadfast_core::{InstanceId, PartitionId};
@@ -20,6 +21,7 @@ use steadfast_store::StoreError;
 use super::pack::{self, Damaged};
 use crate::database::Database;
 use crate::error::{corrupt, from_sled};
+use crate::tree::Tree;
 
 /// partition u16 BE, id -> pack.
 const TREE: &str = "packs";
@@ -30,13 +32,13 @@ const PACK_BYTES_MAX: usize = 4 << 10;
 const READING: &str = "reading a pack";
 
 /// Opens the tree of packs of a hub with so many partitions.
-pub(super) fn open(database: &Database, partitions: u16) -> Result<Packs, StoreError> {
+pub(super) fn open(database: &Arc<Database>, partitions: u16) -> Result<Packs, StoreError> {
     Ok(Packs { tree: database.tree(TREE)?, partitions, greatest: Mutex::default() })
 }
 
 /// The tree of packs.
 pub(super) struct Packs {
-    tree: sled::Tree,
+    tree: Tree,
     partitions: u16,
     /// No id in a pack of the partition is greater, once it is known. With ids in the order of time what is new is greater than
     /// this, so that nothing has to be looked up.
@@ -76,24 +78,21 @@ impl Packs {
         Ok(row.map(|row| Packed { pack, row }))
     }
 
-    /// Packs new instances, which come in id order, and gives each of those that can't be packed to `write_alone`. `note`
-    /// learns how many bytes were written.
+    /// Packs new instances, which come in id order, and gives each of those that can't be packed to `write_alone`.
     pub(super) fn write(
         &self,
         candidates: &[Candidate<'_>],
         mut write_alone: impl FnMut(&Candidate<'_>) -> Result<(), StoreError>,
-        mut note: impl FnMut(usize) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut rest = candidates;
         while !rest.is_empty() {
             let (together, others) = rest.split_at(self.neighbours(rest));
             rest = others;
-            let bytes =
-                together.iter().map(|(id, row)| pack::entry_bytes(id.as_str().len(), row.len())).sum();
             if let [first, .., last] = together
                 && !self.overlaps(first.0, last.0)?
             {
-                let mut value = Vec::with_capacity(bytes);
+                let bytes = together.iter().map(|(id, row)| pack::entry_bytes(id.as_str().len(), row.len()));
+                let mut value = Vec::with_capacity(bytes.sum());
                 for (id, row) in together {
                     pack::push(&mut value, id.as_str(), row);
                 }
@@ -101,7 +100,6 @@ impl Packs {
             } else {
                 together.iter().try_for_each(&mut write_alone)?;
             }
-            note(bytes)?;
         }
         Ok(())
     }
@@ -226,7 +224,7 @@ impl Packs {
     /// Panics when packs overlap, or one is not in order.
     pub(super) fn check_order(&self) {
         let mut last: Option<(u16, Vec<u8>)> = None;
-        for pack in &self.tree {
+        for pack in self.tree.iter() {
             let (key, pack) = pack.unwrap();
             let partition = u16::from_be_bytes([key[0], key[1]]);
             assert!(last.as_ref().is_none_or(|last| (last.0, &last.1[..]) < (partition, &key[2..])));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use steadfast_core::{InstanceFacts, OrchestrationStatus, PartitionId, Position, Timestamp};
 
 use super::*;
+use crate::database::Usage;
 use crate::options::Fdatasync;
 
 const PARTITIONS: u16 = 2;
@@ -16,7 +17,7 @@ struct Opened {
 
 fn opened() -> Opened {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), 16 << 20, Arc::new(Fdatasync)).unwrap();
+    let database = Database::open(folder.path(), Usage::SMALL, Arc::new(Fdatasync)).unwrap();
     let (instances, pieces) = (open(&database, PARTITIONS).unwrap(), crate::pieces::open(&database).unwrap());
     Opened { _folder: folder, instances, pieces }
 }
@@ -45,7 +46,7 @@ impl Opened {
         for partition in (0..PARTITIONS).map(PartitionId) {
             let mine = |write: &&InstanceWrite| write.instance.partition(PARTITIONS) == partition;
             let writes: Vec<_> = writes.iter().filter(mine).cloned().collect();
-            self.instances.write(&self.pieces, &writes, |_| Ok(())).unwrap();
+            self.instances.write(&self.pieces, &writes).unwrap();
         }
     }
 

@@ -24,6 +24,7 @@ use self::index::{Found, Index};
 use self::slots::{Piece, Slots};
 use crate::database::Database;
 use crate::error::{corrupt, from_sled};
+use crate::tree::Tree;
 use crate::witness::Witness;
 
 /// Records of one batch, so that its list of contents fits into the first piece.
@@ -41,7 +42,7 @@ const MARKS: &str = "marks";
 pub(crate) struct CommitLog {
     database: Arc<Database>,
     slots: Slots,
-    marks: sled::Tree,
+    marks: Tree,
     index: Mutex<Index>,
     /// Held for the whole of an append, so that batches reach sled in order.
     appending: Mutex<()>,
@@ -81,7 +82,6 @@ impl CommitLog {
                 }
                 // Truncated, or torn.
                 Some(entries) if !index.any_live(&entries) || Some(number) == last => {
-                    let _writing = database.writing();
                     for slot in slots_of_it.into_iter().rev() {
                         slots.clear(slot)?;
                         index.free_slot(slot);
@@ -108,11 +108,9 @@ impl CommitLog {
             let problem = format!("a record is larger than {RECORD_BYTES_MAX} bytes");
             return Err(StoreError::Io { doing: "appending to the log", problem });
         }
-        let writing = self.database.writing();
         for records in records.chunks(RECORDS_PER_BATCH_MAX) {
             self.append_batch(records)?;
         }
-        drop(writing);
         self.make_durable()?;
         // Only appends, of which there is one at a time, make this number grow.
         let next_batch = self.index.lock().next_batch();
@@ -205,7 +203,6 @@ impl CommitLog {
 
     /// Forgets the records of a partition up to `upto`.
     pub(crate) fn truncate(&self, partition: PartitionId, upto: Position) -> Result<(), StoreError> {
-        let _writing = self.database.writing();
         let dead = {
             let mut index = self.index.lock();
             if !index.advance_mark(partition, upto) {
@@ -232,10 +229,10 @@ fn is_complete(pieces: &[(u32, slots::Head)]) -> bool {
 }
 
 /// Reads how far each partition was truncated, and the number of the next batch at the last truncation.
-fn read_marks(marks: &sled::Tree) -> Result<(BTreeMap<PartitionId, Position>, u64), StoreError> {
+fn read_marks(marks: &Tree) -> Result<(BTreeMap<PartitionId, Position>, u64), StoreError> {
     let mut truncated = BTreeMap::new();
     let mut next_batch = 0;
-    for row in marks {
+    for row in marks.iter() {
         let (key, value) = row.map_err(|error| from_sled("reading the log", &error))?;
         let (Ok(partition), Ok(numbers)) = (<[u8; 2]>::try_from(&*key), <[u8; 16]>::try_from(&*value)) else {
             return Err(corrupt("the log's marks", "a row has the wrong length"));

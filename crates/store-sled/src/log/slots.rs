@@ -5,10 +5,12 @@
 //! after ten changes, when on average a few slots are filled: 1.3 bytes are written for one byte of records, against
 //! 3 to 5 for rows that are added at the end and removed at the beginning.
 
+use std::sync::Arc;
 use steadfast_store::StoreError;
 
 use crate::database::Database;
 use crate::error::{corrupt, from_sled};
+use crate::tree::Tree;
 
 /// slot u32 BE, place u8 (0; 1 and 2 stay empty) -> a piece, or nothing.
 const TREE: &str = "slots";
@@ -64,11 +66,11 @@ fn key(slot: u32, place: u8) -> [u8; 5] {
 
 /// The tree of slots.
 pub(super) struct Slots {
-    tree: sled::Tree,
+    tree: Tree,
 }
 
 impl Slots {
-    pub(super) fn open(database: &Database) -> Result<Self, StoreError> {
+    pub(super) fn open(database: &Arc<Database>) -> Result<Self, StoreError> {
         Ok(Self { tree: database.tree(TREE)? })
     }
 
@@ -77,7 +79,7 @@ impl Slots {
         &self,
         mut visit: impl FnMut(u32, Option<Piece<'_>>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for row in &self.tree {
+        for row in self.tree.iter() {
             let (key, value) = row.map_err(|error| from_sled("reading the log", &error))?;
             let Ok([a, b, c, d, place]) = <[u8; 5]>::try_from(&*key) else {
                 return Err(corrupt("the log", "a slot's key has the wrong length"));
