@@ -26,16 +26,23 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Writes a byte string, over any other of that name.
+    /// Writes a byte string, over any other of that name, which nobody must be reading.
     pub(crate) fn write(&self, name: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
         // An empty one has one empty piece, so that it is found.
-        let chunks = bytes.chunks(VALUE_BYTES_MAX).chain(bytes.is_empty().then_some(bytes));
-        for (number, piece) in (0_u32..).zip(chunks) {
-            let mut key = Vec::with_capacity(name.len() + 4);
-            key.extend_from_slice(name);
-            key.extend_from_slice(&number.to_be_bytes());
-            self.tree.insert(key, piece).map_err(|error| from_sled("writing pieces", &error))?;
+        let pieces = || (0_u32..).zip(bytes.chunks(VALUE_BYTES_MAX).chain(bytes.is_empty().then_some(bytes)));
+        if bytes.len() > VALUE_BYTES_MAX {
+            // With each eighth new key a leaf of sled's tree splits, and all values in it are written again. So the keys come
+            // first, without their values.
+            pieces().try_for_each(|(number, _)| self.put(name, number, &[]))?;
         }
+        pieces().try_for_each(|(number, piece)| self.put(name, number, piece))
+    }
+
+    fn put(&self, name: &[u8], number: u32, piece: &[u8]) -> Result<(), StoreError> {
+        let mut key = Vec::with_capacity(name.len() + 4);
+        key.extend_from_slice(name);
+        key.extend_from_slice(&number.to_be_bytes());
+        self.tree.insert(key, piece).map_err(|error| from_sled("writing pieces", &error))?;
         Ok(())
     }
 
