@@ -48,7 +48,8 @@ impl PartitionActor {
                 self.perform_work(work, context);
             }
             let commit = self.machine.commit();
-            let idle = commit.effects.is_empty();
+            // After a record that was full, more turns are ready than there was room for.
+            let idle = commit.effects.is_empty() && commit.record.is_none();
             if let Some(record) = commit.record {
                 let turns = record.turns;
                 let record = LogRecord {
