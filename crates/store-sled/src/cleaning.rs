@@ -29,7 +29,7 @@ const CHANGES_PER_MOVE: usize = 11;
 const REMOVALS_PER_MOVE: u64 = 2;
 
 /// How large a page is that is moved, roughly.
-const PAGE_BYTES: usize = 16 << 10;
+const PAGE_BYTES: usize = 32 << 10;
 
 /// Moves pages out of segments that are mostly free.
 pub(crate) struct Cleaning {

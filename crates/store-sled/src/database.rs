@@ -39,6 +39,10 @@ pub(crate) const VALUE_BYTES_MAX: usize = 32 << 10;
 /// written before this is noticed.
 const UNSYNCED_BYTES_MAX: usize = SEGMENT_BYTES / 4;
 
+/// When sled wrote more than this for one part, the next parts are smaller. What it writes depends on which pages it has to write
+/// anew or to move, and large pages come together.
+const WRITTEN_BYTES_WANTED: usize = UNSYNCED_BYTES_MAX / 4;
+
 /// How often opening is tried again when the threads of a previous sled of this process still hold its file.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -48,7 +52,7 @@ const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 pub(crate) struct Usage {
     /// How much memory its cache of pages may take.
     pub(crate) cache_bytes: u64,
-    /// With about so many bytes handed to sled they are written to the file.
+    /// With about so many bytes handed to sled, at most, they are written to the file.
     pub(crate) part_bytes: usize,
 }
 
@@ -63,7 +67,9 @@ pub(crate) struct Database {
     db: sled::Db,
     file: File,
     data_sync: Arc<dyn DataSync>,
-    part_bytes: usize,
+    part_bytes_max: usize,
+    /// How large a part is at present.
+    part_bytes: AtomicUsize,
     /// Something was written since it was last made durable.
     dirty: AtomicBool,
     /// A synchronisation failed.
@@ -90,7 +96,8 @@ impl Database {
             db,
             file,
             data_sync,
-            part_bytes: usage.part_bytes,
+            part_bytes_max: usage.part_bytes,
+            part_bytes: AtomicUsize::new(usage.part_bytes),
             dirty: AtomicBool::new(true),
             sync_failed: AtomicBool::new(false),
             unwritten: AtomicUsize::new(0),
@@ -132,11 +139,13 @@ impl Database {
         // After the change: should it be durable already, then it is made so once more.
         self.dirty.store(true, Ordering::Release);
         let unwritten = self.unwritten.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if unwritten < self.part_bytes {
+        if unwritten < self.part_bytes.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.unwritten.store(0, Ordering::Relaxed);
         let written = self.db.flush()?;
+        let fitting = unwritten.saturating_mul(WRITTEN_BYTES_WANTED) / written.max(1);
+        self.part_bytes.store(fitting.clamp(1, self.part_bytes_max), Ordering::Relaxed);
         if self.unsynced.fetch_add(written, Ordering::Relaxed) + written >= UNSYNCED_BYTES_MAX {
             self.sync()?;
         }
