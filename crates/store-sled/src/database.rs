@@ -39,9 +39,9 @@ pub(crate) const VALUE_BYTES_MAX: usize = 32 << 10;
 /// written before this is noticed.
 const UNSYNCED_BYTES_MAX: usize = SEGMENT_BYTES / 4;
 
-/// When sled wrote more than this for one part, the next parts are smaller. What it writes depends on which pages it has to write
-/// anew or to move, and large pages come together.
-const WRITTEN_BYTES_WANTED: usize = UNSYNCED_BYTES_MAX / 4;
+/// When sled wrote more than so many times a part for it, the next parts are smaller. What it writes depends on which pages it has to
+/// write anew or to move, and large pages come together.
+const WRITTEN_FOR_A_PART_MAX: usize = 4;
 
 /// How often opening is tried again when the threads of a previous sled of this process still hold its file.
 const LOCK_RETRIES: u32 = 100;
@@ -144,7 +144,8 @@ impl Database {
         }
         self.unwritten.store(0, Ordering::Relaxed);
         let written = self.db.flush()?;
-        let fitting = unwritten.saturating_mul(WRITTEN_BYTES_WANTED) / written.max(1);
+        let wanted = self.part_bytes_max * WRITTEN_FOR_A_PART_MAX;
+        let fitting = unwritten.saturating_mul(wanted) / written.max(1);
         self.part_bytes.store(fitting.clamp(1, self.part_bytes_max), Ordering::Relaxed);
         if self.unsynced.fetch_add(written, Ordering::Relaxed) + written >= UNSYNCED_BYTES_MAX {
             self.sync()?;

@@ -48,7 +48,7 @@ pub(crate) const DATA: &str = "data";
 const LOG_CACHE_PART: u64 = 4;
 
 /// In how large parts the databases are written. Few appends are as large as the log's.
-const DATA_PART_BYTES: usize = 64 << 10;
+const DATA_PART_BYTES: usize = 128 << 10;
 const LOG_PART_BYTES: usize = 512 << 10;
 
 const PARTITIONS_DEFAULT: u16 = 4;

@@ -14,6 +14,10 @@ use crate::tree::Tree;
 
 const TREE: &str = "pieces";
 
+/// From this length on a value has leaves of its own. The keys of a shorter one stand beside the values of others, and each
+/// change more is a part of writing those again.
+const KEYS_FIRST_FROM: usize = 16 * VALUE_BYTES_MAX;
+
 /// Opens the tree of pieces.
 pub(crate) fn open(database: &Arc<Database>) -> Result<Pieces, StoreError> {
     Ok(Pieces { tree: database.tree(TREE)?, removed: AtomicU64::new(0) })
@@ -30,7 +34,7 @@ impl Pieces {
     pub(crate) fn write(&self, name: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
         // An empty one has one empty piece, so that it is found.
         let pieces = || (0_u32..).zip(bytes.chunks(VALUE_BYTES_MAX).chain(bytes.is_empty().then_some(bytes)));
-        if bytes.len() > VALUE_BYTES_MAX {
+        if bytes.len() >= KEYS_FIRST_FROM {
             // With each eighth new key a leaf of sled's tree splits, and all values in it are written again. So the keys come
             // first, without their values.
             pieces().try_for_each(|(number, _)| self.put(name, number, &[]))?;
