@@ -121,7 +121,7 @@ impl Instances {
         let plan = plan(pieces, id, history, old.as_ref())?;
         let inline = *ended && plan.at == 0 && row::fits(state.len(), plan.bytes.len());
         if !inline {
-            write_history(pieces, id, &plan, *history_events, *fresh)?;
+            write_history(pieces, id, &plan, *history_events)?;
         }
         let mut head = Head {
             reflects: write.reflects,
@@ -289,19 +289,11 @@ fn plan<'a>(
     }
 }
 
-fn write_history(
-    pieces: &Pieces,
-    id: &InstanceId,
-    plan: &Plan<'_>,
-    end: u64,
-    fresh: bool,
-) -> Result<(), StoreError> {
-    if !fresh {
-        // What a crash left of an earlier attempt to write the same.
-        let at = if plan.kept.is_some() { 0 } else { plan.at };
-        let from = keys::part_from(id, plan.generation, at);
-        pieces.remove_range(&keys::histories(id), &from, None)?;
-    }
+fn write_history(pieces: &Pieces, id: &InstanceId, plan: &Plan<'_>, end: u64) -> Result<(), StoreError> {
+    // What a crash left of an earlier attempt to write the same, which there may be of a fresh instance, too: its row comes last.
+    let at = if plan.kept.is_some() { 0 } else { plan.at };
+    let from = keys::part_from(id, plan.generation, at);
+    pieces.remove_range(&keys::histories(id), &from, None)?;
     if let Some(kept) = &plan.kept {
         write_part(pieces, id, plan.generation, (0, plan.at), kept)?;
     }

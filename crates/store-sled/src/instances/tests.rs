@@ -173,3 +173,17 @@ fn whatever_is_written_in_whatever_order_is_read_as_written_last_and_packs_never
         assert!(store.instances.is_empty(), "seed {seed} leaves something");
     }
 }
+
+#[test]
+fn what_a_crash_left_of_a_fresh_instance_is_not_part_of_its_history() {
+    let store = opened();
+    let id = InstanceId::from_trusted("i");
+    // Pieces come before the row, and the row was not written.
+    write_part(&store.pieces, &id, 0, (0, 2), b"his").unwrap();
+    let mut write = put("i", b"state", None, true);
+    if let InstanceChange::Put { history_events, ended, .. } = &mut write.change {
+        (*history_events, *ended) = (3, false);
+    }
+    store.write(&[write]);
+    assert_eq!(store.state("i").unwrap(), b"state");
+}
