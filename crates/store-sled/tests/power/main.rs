@@ -28,13 +28,13 @@ const LOSSES_OF_POWER: u64 = 24;
 const MORE: &str = "STEADFAST_POWER_LOSSES";
 
 /// Tells the process how many rounds it shall do.
-const TODO: &str = "STEADFAST_POWER_ROUNDS";
+const ROUNDS_ASKED: &str = "STEADFAST_POWER_ROUNDS";
 
 /// Works until all rounds are done.
 #[test]
 fn child_works() {
     let Some(folder) = std::env::var_os(disk::FOLDER) else { return };
-    let rounds = std::env::var(TODO).unwrap().parse().unwrap();
+    let rounds = std::env::var(ROUNDS_ASKED).unwrap().parse().unwrap();
     work::work(&work::open(Path::new(&folder)).unwrap(), Path::new(&folder), rounds);
 }
 
@@ -69,7 +69,7 @@ impl Hub {
         let journal = folder.join("journal");
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_works"])
-            .env(TODO, rounds.to_string())
+            .env(ROUNDS_ASKED, rounds.to_string())
             .env(disk::FOLDER, &hub)
             .env(disk::JOURNAL, &journal)
             .env("LD_PRELOAD", library)
