@@ -72,7 +72,7 @@ pub(crate) struct Database {
     part_bytes: AtomicUsize,
     /// Something was written since it was last made durable.
     dirty: AtomicBool,
-    /// A synchronisation failed.
+    /// Writing to the file, or a synchronisation, failed.
     sync_failed: AtomicBool,
     /// How much was handed to sled since it last wrote to the file, roughly.
     unwritten: AtomicUsize,
@@ -119,12 +119,11 @@ impl Database {
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let flushed = self.db.flush().map_err(|error| from_sled(DOING, &error));
-        let result = flushed.and_then(|_| self.sync().map_err(|error| StoreError::from_io(DOING, &error)));
+        let result = self.flush().and_then(|_| Ok(self.sync()?));
         if result.is_err() {
             self.dirty.store(true, Ordering::Release);
         }
-        result
+        result.map_err(|error| from_sled(DOING, &error))
     }
 
     /// Whether the operating system may take something for written that isn't, see [`rewrite`].
@@ -143,7 +142,7 @@ impl Database {
             return Ok(());
         }
         self.unwritten.store(0, Ordering::Relaxed);
-        let written = self.db.flush()?;
+        let written = self.flush()?;
         let wanted = self.part_bytes_max * WRITTEN_FOR_A_PART_MAX;
         let fitting = unwritten.saturating_mul(wanted) / written.max(1);
         self.part_bytes.store(fitting.clamp(1, self.part_bytes_max), Ordering::Relaxed);
@@ -151,6 +150,13 @@ impl Database {
             self.sync()?;
         }
         Ok(())
+    }
+
+    /// Lets sled write what it was handed; says how many bytes that were.
+    fn flush(&self) -> sled::Result<usize> {
+        let result = self.db.flush();
+        self.sync_failed.fetch_or(result.is_err(), Ordering::AcqRel);
+        result
     }
 
     /// Synchronises the file.

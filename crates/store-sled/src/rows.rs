@@ -3,8 +3,9 @@
 //! A value is preceded by a byte that says where it is: 0 and the value, or 1, version u32 and length u64 (big-endian)
 //! of a large value that is kept as pieces. Pieces are written before the row and removed after it.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 use steadfast_core::{PartitionId, Position};
 use steadfast_store::{PartitionSnapshot, RowWrite, StoreError};
 

@@ -97,7 +97,8 @@ pub enum InstanceChange {
         history: HistoryChange,
         /// How many events the history has after this write.
         history_events: u64,
-        /// Nothing was ever stored under this id, so no old pieces need to be looked for.
+        /// Nothing was ever stored under this id, so no old value needs to be looked for; but an attempt to store it may have been
+        /// interrupted by a crash.
         fresh: bool,
         /// The instance has ended: its history will probably not grow any more.
         ended: bool,

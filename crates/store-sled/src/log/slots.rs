@@ -6,6 +6,7 @@
 //! 3 to 5 for rows that are added at the end and removed at the beginning.
 
 use std::sync::Arc;
+
 use steadfast_store::StoreError;
 
 use crate::database::Database;
