@@ -11,7 +11,7 @@ use duroxide::runtime::Runtime;
 use duroxide::runtime::registry::ActivityRegistry;
 use duroxide::{ActivityContext, Client, OrchestrationContext, OrchestrationRegistry, OrchestrationStatus};
 
-use crate::{FANOUT, Result, Scenario, System, TIMER};
+use crate::{FANOUT, Result, Scenario, System, TIMER, Waits};
 
 /// No instance takes so long; if one does, something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,6 +23,8 @@ pub(crate) struct Duroxide {
 }
 
 impl System for Duroxide {
+    const BEST_WAITS: Waits = Waits::InTurn;
+
     async fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("duroxide.db");
         File::create(&path)?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use measure::{Round, measure};
+use measure::{Load, Round, measure};
 
 /// Both systems use the allocator that Steadfast's binary has.
 #[global_allocator]
@@ -92,8 +92,22 @@ impl Kind {
     }
 }
 
+/// How the instances of a burst are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Waits {
+    /// As is best for the system: where a wait polls, many of them burden it; where it is told, each round trip in turn does.
+    Best,
+    /// For one after the other.
+    InTurn,
+    /// For all at once.
+    AtOnce,
+}
+
 /// A hub, or what goes by another name, with the code of the scenarios.
 trait System: Sized {
+    /// What [`Waits::Best`] means for it.
+    const BEST_WAITS: Waits;
+
     /// Opens a new one in an empty folder.
     async fn open(folder: &Path) -> Result<Self>;
 
@@ -120,6 +134,9 @@ struct Arguments {
     /// one takes.
     #[arg(long, value_delimiter = ',', default_values = ["1", "50"], value_parser = clap::value_parser!(u64).range(1..))]
     burst: Vec<u64>,
+    /// How the instances of a burst are waited for.
+    #[arg(long, value_enum, default_value_t = Waits::Best)]
+    waits: Waits,
     /// For how long each system runs each scenario, each time.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -147,7 +164,8 @@ fn main() -> Result<()> {
                 for (kind, done) in &mut rounds {
                     eprintln!("{}, {burst} at once, round {round}: {}", scenario.name(), kind.name());
                     let folder = folder(&arguments)?;
-                    done.push(on_runtime(run(*kind, folder.path(), *scenario, *burst, window))?);
+                    let load = Load { scenario: *scenario, burst: *burst, waits: arguments.waits, window };
+                    done.push(on_runtime(run(*kind, folder.path(), load))?);
                 }
             }
             rows.extend(rounds.into_iter().map(|(kind, rounds)| (*scenario, *burst, kind, rounds)));
@@ -168,11 +186,11 @@ fn folder(arguments: &Arguments) -> Result<tempfile::TempDir> {
     })
 }
 
-async fn run(kind: Kind, folder: &Path, scenario: Scenario, burst: u64, window: Duration) -> Result<Round> {
+async fn run(kind: Kind, folder: &Path, load: Load) -> Result<Round> {
     match kind {
-        Kind::Steadfast => measure::<steadfast::Synced>(folder, scenario, burst, window).await,
-        Kind::SteadfastUnsynced => measure::<steadfast::Unsynced>(folder, scenario, burst, window).await,
-        Kind::Duroxide => measure::<duroxide::Duroxide>(folder, scenario, burst, window).await,
+        Kind::Steadfast => measure::<steadfast::Synced>(folder, load).await,
+        Kind::SteadfastUnsynced => measure::<steadfast::Unsynced>(folder, load).await,
+        Kind::Duroxide => measure::<duroxide::Duroxide>(folder, load).await,
     }
 }
 

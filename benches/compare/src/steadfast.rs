@@ -13,7 +13,7 @@ use steadfast::{
 };
 use steadfast_store_sled::DataSync;
 
-use crate::{FANOUT, Result, Scenario, System, TIMER};
+use crate::{FANOUT, Result, Scenario, System, TIMER, Waits};
 
 const GREET: ActivityName<String, String> = ActivityName::new("greet");
 
@@ -70,6 +70,8 @@ impl Running {
 }
 
 impl System for Synced {
+    const BEST_WAITS: Waits = Waits::AtOnce;
+
     async fn open(folder: &Path) -> Result<Self> {
         Ok(Self(Running::start(TaskHub::builder(folder)).await?))
     }
@@ -97,6 +99,8 @@ impl DataSync for NoSync {
 }
 
 impl System for Unsynced {
+    const BEST_WAITS: Waits = Waits::AtOnce;
+
     async fn open(folder: &Path) -> Result<Self> {
         let folder = folder.to_owned();
         let builder = HubBuilder::new(move |partitions| {
