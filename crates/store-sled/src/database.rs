@@ -11,10 +11,10 @@
 //! last segments. With many flushed and not synchronised segments a loss of power can take the pages that were moved, but not
 //! what was written over their old places, or leave a gap that sled passes over; and either damages what was durable. sled writes
 //! again to a segment when three others have been filled since, and finds a gap in the last but one. So a database
-//! synchronises its file whenever a good part of a segment was written, see [`UNSYNCED_BYTES_MAX`].
+//! synchronises its file whenever a good part of a segment was written, see [`Syncer::note_written`].
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,22 +22,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use steadfast_store::StoreError;
 
 use crate::error::{catch_panic, corrupt, from_io, from_sled};
 use crate::options::DataSync;
+use crate::syncer::Syncer;
 use crate::tree::Tree;
 
 /// The unit in which sled allocates its file. Its quarter, 1 MiB, must exceed the largest leaf: about 20 values of
 /// at most [`VALUE_BYTES_MAX`] in the instance store, 7 of 64 KiB in the log (see `log::slots`).
-const SEGMENT_BYTES: usize = 4 << 20;
+pub(crate) const SEGMENT_BYTES: usize = 4 << 20;
 
 /// The largest value in a tree of the instance store.
 pub(crate) const VALUE_BYTES_MAX: usize = 32 << 10;
-
-/// With so many bytes written since the file was synchronised it is synchronised again. Well below [`SEGMENT_BYTES`], for what is
-/// written before this is noticed.
-const UNSYNCED_BYTES_MAX: usize = SEGMENT_BYTES / 4;
 
 /// When sled wrote more than so many times a part for it, the next parts are smaller. What it writes depends on which pages it has to
 /// write anew or to move, and large pages come together.
@@ -65,19 +63,18 @@ impl Usage {
 /// An open sled database and a second handle of its file.
 pub(crate) struct Database {
     db: sled::Db,
-    file: File,
-    data_sync: Arc<dyn DataSync>,
+    syncer: Syncer,
     part_bytes_max: usize,
     /// How large a part is at present.
     part_bytes: AtomicUsize,
     /// Something was written since it was last made durable.
     dirty: AtomicBool,
-    /// Writing to the file, or a synchronisation, failed.
-    sync_failed: AtomicBool,
+    /// Held while it is made durable: whoever finds nothing left to do must not be done before that is.
+    making_durable: Mutex<()>,
+    /// Writing to the file failed.
+    flush_failed: AtomicBool,
     /// How much was handed to sled since it last wrote to the file, roughly.
     unwritten: AtomicUsize,
-    /// How much sled wrote to the file since it was last synchronised, roughly.
-    unsynced: AtomicUsize,
 }
 
 impl Database {
@@ -92,16 +89,17 @@ impl Database {
         let path = folder.join("db");
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|error| from_io("opening the database", &path, &error))?;
+        let syncer = Syncer::start(file, data_sync);
+        let syncer = syncer.map_err(|error| from_io("opening the database", &path, &error))?;
         Ok(Arc::new(Self {
             db,
-            file,
-            data_sync,
+            syncer,
             part_bytes_max: usage.part_bytes,
             part_bytes: AtomicUsize::new(usage.part_bytes),
             dirty: AtomicBool::new(true),
-            sync_failed: AtomicBool::new(false),
+            making_durable: Mutex::new(()),
+            flush_failed: AtomicBool::new(false),
             unwritten: AtomicUsize::new(0),
-            unsynced: AtomicUsize::new(0),
         }))
     }
 
@@ -116,10 +114,11 @@ impl Database {
     /// Makes everything written so far durable.
     pub(crate) fn make_durable(&self) -> Result<(), StoreError> {
         const DOING: &str = "making data durable";
+        let _making_durable = self.making_durable.lock();
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let result = self.flush().and_then(|_| Ok(self.sync()?));
+        let result = self.flush().and_then(|_| Ok(self.syncer.sync()?));
         if result.is_err() {
             self.dirty.store(true, Ordering::Release);
         }
@@ -128,7 +127,7 @@ impl Database {
 
     /// Whether the operating system may take something for written that isn't, see [`rewrite`].
     pub(crate) fn sync_failed(&self) -> bool {
-        self.sync_failed.load(Ordering::Acquire)
+        self.flush_failed.load(Ordering::Acquire) || self.syncer.has_failed()
     }
 
     /// Takes note that something was changed, for which sled will write about so many bytes. What has gathered is written when
@@ -146,40 +145,14 @@ impl Database {
         let wanted = self.part_bytes_max * WRITTEN_FOR_A_PART_MAX;
         let fitting = unwritten.saturating_mul(wanted) / written.max(1);
         self.part_bytes.store(fitting.clamp(1, self.part_bytes_max), Ordering::Relaxed);
-        if self.unsynced.fetch_add(written, Ordering::Relaxed) + written >= UNSYNCED_BYTES_MAX {
-            self.sync()?;
-        }
-        Ok(())
+        Ok(self.syncer.note_written(written)?)
     }
 
     /// Lets sled write what it was handed; says how many bytes that were.
     fn flush(&self) -> sled::Result<usize> {
         let result = self.db.flush();
-        self.sync_failed.fetch_or(result.is_err(), Ordering::AcqRel);
+        self.flush_failed.fetch_or(result.is_err(), Ordering::AcqRel);
         result
-    }
-
-    /// Synchronises the file.
-    fn sync(&self) -> io::Result<()> {
-        self.unsynced.store(0, Ordering::Relaxed);
-        self.grow_to_whole_segments();
-        let result = self.data_sync.sync(&self.file);
-        self.sync_failed.fetch_or(result.is_err(), Ordering::AcqRel);
-        result
-    }
-
-    /// Gives the file the length of whole segments. As long as a write makes the file longer, each synchronisation has
-    /// to write the file's length, too, which takes a third of the time of a small one. The zeros at the end look
-    /// to sled like the rest of a segment that nothing was written to yet. Only for speed, so errors don't matter:
-    /// a full disk says so when something is really written.
-    fn grow_to_whole_segments(&self) {
-        // Asking for the metadata would make Linux give the next write a new time, which has to be written as well.
-        let Ok(length) = (&self.file).seek(SeekFrom::End(0)) else { return };
-        let whole = length.next_multiple_of(SEGMENT_BYTES as u64);
-        if length < whole {
-            // Unlike setting the length, this never shortens a file that has grown in the meantime.
-            let _ = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, whole);
-        }
     }
 }
 
@@ -258,5 +231,39 @@ fn rewrite_file(path: &Path, data_sync: &dyn DataSync) -> io::Result<()> {
         }
         file.write_all_at(&buffer[..read], offset)?;
         offset += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{OnceLock, Weak};
+
+    use super::*;
+
+    /// Looks whether somebody else would wait for the synchronisation that it is asked for.
+    #[derive(Default)]
+    struct Looks {
+        database: OnceLock<Weak<Database>>,
+        alone: AtomicBool,
+    }
+
+    impl DataSync for Looks {
+        fn sync(&self, file: &File) -> io::Result<()> {
+            if let Some(database) = self.database.get().and_then(Weak::upgrade) {
+                self.alone.store(database.making_durable.try_lock().is_none(), Ordering::SeqCst);
+            }
+            file.sync_data()
+        }
+    }
+
+    #[test]
+    fn whoever_finds_everything_being_made_durable_waits_until_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let looks = Arc::new(Looks::default());
+        let database = Database::open(folder.path(), Usage::SMALL, looks.clone()).unwrap();
+        looks.database.set(Arc::downgrade(&database)).unwrap();
+        database.tree("tree").unwrap().insert("key", "value").unwrap();
+        database.make_durable().unwrap();
+        assert!(looks.alone.load(Ordering::SeqCst));
     }
 }

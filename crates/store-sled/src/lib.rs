@@ -39,6 +39,7 @@ mod pieces;
 mod rows;
 mod space;
 mod store;
+mod syncer;
 mod tree;
 mod witness;
 

@@ -97,6 +97,8 @@ static int sync_file(int fd) {
         if (kind == SYNC_BEGINS) sync = syncs++;
         if (file != 0) note(kind, file, sync, NULL, 0, 0);
         pthread_mutex_unlock(&lock);
+        /* As a disk, it takes its time, in which others may write. */
+        if (kind == SYNC_BEGINS) usleep(300);
     }
     return 0;
 }

@@ -112,16 +112,25 @@ impl Journal {
         self.entries.iter().position(says).unwrap_or(self.entries.len())
     }
 
-    /// The most that was written to a file between two of its synchronisations, from the first on: until then it is being opened.
+    /// The most that was written to a file and not synchronised, from its first synchronisation on: until then it is being opened.
     pub(crate) fn most_unsynced(&self, name: &str) -> usize {
         let of_it = self.entries.iter().filter(|entry| self.names[&entry.file] == name);
         let work = of_it.skip_while(|entry| !matches!(entry.event, Event::SyncBegins(_)));
-        let (mut most, mut unsynced) = (0, 0);
+        let (mut most, mut unsynced, mut covered) = (0, 0, BTreeMap::new());
         for entry in work {
             match &entry.event {
                 Event::Write { bytes, .. } => unsynced += bytes.len(),
-                Event::SyncBegins(_) => unsynced = 0,
-                _ => {}
+                // It covers what was written until now, once it has ended.
+                Event::SyncBegins(sync) => {
+                    covered.insert(*sync, unsynced);
+                }
+                Event::SyncEnds(sync) => {
+                    let gone = covered.remove(sync).unwrap_or(0);
+                    unsynced -= gone;
+                    // Another one that is under way covers that much less.
+                    covered.values_mut().for_each(|others| *others = others.saturating_sub(gone));
+                }
+                Event::Length(_) => {}
             }
             most = most.max(unsynced);
         }
