@@ -13,11 +13,11 @@ use crate::database::SEGMENT_BYTES;
 use crate::options::DataSync;
 
 /// With so many bytes written since the last synchronisation began, the next one begins.
-const WRITTEN_MAX: usize = SEGMENT_BYTES / 4;
+const WRITTEN_MAX: usize = UNSYNCED_MAX / 2;
 
 /// With so many bytes not synchronised, writers wait for the synchronisation under way. Well below [`SEGMENT_BYTES`], for what is
 /// written before this is noticed; the reason is with [`Database`](crate::database::Database).
-const UNSYNCED_MAX: usize = SEGMENT_BYTES / 2;
+const UNSYNCED_MAX: usize = SEGMENT_BYTES / 8 * 3;
 
 /// The synchronisations of one file. After one has failed all others fail: what it should have saved may be lost.
 pub(crate) struct Syncer {
