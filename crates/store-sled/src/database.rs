@@ -60,7 +60,7 @@ impl Usage {
     pub(crate) const SMALL: Self = Self { cache_bytes: 16 << 20, part_bytes: 64 << 10 };
 }
 
-/// An open sled database and a second handle of its file.
+/// An open sled database, and who synchronises its file.
 pub(crate) struct Database {
     db: sled::Db,
     syncer: Syncer,

@@ -39,8 +39,12 @@ struct Shared {
 struct State {
     /// How much was written since the last synchronisation began.
     written: usize,
-    /// How much had been written when the one began that is under way on our thread.
+    /// How much the one covers that is under way on our thread.
     under_way: Option<usize>,
+    /// How many of those have ended.
+    ended: u64,
+    /// How much those cover that somebody waits for.
+    waited_for: usize,
     /// How the first one that failed did so.
     failure: Option<(io::ErrorKind, String)>,
     closed: bool,
@@ -64,9 +68,10 @@ impl Syncer {
     pub(crate) fn note_written(&self, bytes: usize) -> io::Result<()> {
         let mut state = self.shared.state.lock();
         state.written += bytes;
-        if state.under_way.is_some_and(|covered| covered + state.written >= UNSYNCED_MAX) {
-            self.shared.ended.wait_while(&mut state, |state| state.under_way.is_some());
-        }
+        self.shared.ended.wait_while(&mut state, |state| {
+            let covered = state.under_way.unwrap_or(0) + state.waited_for;
+            covered > 0 && covered + state.written >= UNSYNCED_MAX
+        });
         if state.under_way.is_none() && state.written >= WRITTEN_MAX {
             state.under_way = Some(std::mem::take(&mut state.written));
             self.shared.wanted.notify_one();
@@ -76,11 +81,15 @@ impl Syncer {
 
     /// Makes everything durable that was written before.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.shared.state.lock().written = 0;
-        self.shared.sync();
         let mut state = self.shared.state.lock();
-        // The operating system reports a failure once: perhaps to that one.
-        self.shared.ended.wait_while(&mut state, |state| state.under_way.is_some());
+        let covered = std::mem::take(&mut state.written);
+        state.waited_for += covered;
+        MutexGuard::unlocked(&mut state, || self.shared.sync());
+        state.waited_for -= covered;
+        self.shared.ended.notify_all();
+        // The operating system reports a failure once: perhaps to one on our thread. One that begins later does not matter.
+        let ended = state.ended;
+        self.shared.ended.wait_while(&mut state, |state| state.under_way.is_some() && state.ended == ended);
         state.outcome()
     }
 
@@ -120,6 +129,7 @@ impl Shared {
             }
             MutexGuard::unlocked(&mut state, || self.sync());
             state.under_way = None;
+            state.ended += 1;
             self.ended.notify_all();
         }
     }
@@ -183,16 +193,27 @@ mod tests {
     fn however_slow_the_disk_is_only_so_much_is_not_durable() {
         let disk = Arc::new(SlowDisk::default());
         let syncer = start(disk.clone());
-        for part in 1..=2000 {
-            let written = disk.written.fetch_add(PART, Ordering::SeqCst) + PART;
-            syncer.note_written(PART).unwrap();
-            let unsynced = written - disk.durable.load(Ordering::SeqCst);
-            assert!(unsynced < UNSYNCED_MAX + PART, "{unsynced} bytes after {part} parts");
-            if part % 77 == 0 {
-                syncer.sync().unwrap();
-                assert_eq!(disk.durable.load(Ordering::SeqCst), written);
+        let write_all = || {
+            for part in 1..=2000 {
+                let written = disk.written.fetch_add(PART, Ordering::SeqCst) + PART;
+                syncer.note_written(PART).unwrap();
+                let unsynced = written - disk.durable.load(Ordering::SeqCst);
+                assert!(unsynced < UNSYNCED_MAX + PART, "{unsynced} bytes after {part} parts");
+                if part % 77 == 0 {
+                    syncer.sync().unwrap();
+                    assert_eq!(disk.durable.load(Ordering::SeqCst), written);
+                }
             }
-        }
+        };
+        thread::scope(|scope| {
+            let writer = scope.spawn(write_all);
+            // Somebody else makes it durable, too, and does not wait for the writer's end.
+            while !writer.is_finished() {
+                let written = disk.written.load(Ordering::SeqCst);
+                syncer.sync().unwrap();
+                assert!(disk.durable.load(Ordering::SeqCst) >= written);
+            }
+        });
     }
 
     /// Waits in the midst of a synchronisation until it is told how that ends.
