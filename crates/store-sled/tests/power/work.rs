@@ -1,10 +1,16 @@
 //! What the process does until the power goes, and what must be left of it. Everything follows from numbers, so what an
 //! instance holds after a materialisation is known without asking the process.
+//!
+//! As in a hub, one thread appends the records of all partitions, and meanwhile another materialises, one partition after
+//! the other.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use steadfast_core::{
     InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
@@ -17,62 +23,91 @@ use steadfast_store_sled::{SledOptions, SledStore};
 
 use crate::random::Random;
 
-const P0: PartitionId = PartitionId(0);
+const PARTITIONS: u16 = 2;
 
 /// The file in which the process says how far it got.
 pub(crate) const PROGRESS: &str = "progress";
 
-/// Rounds of work: records are appended and materialised.
+/// Rounds of work: records are appended and materialised, in each partition.
 pub(crate) const ROUNDS: u64 = 24;
 const RECORDS_PER_ROUND: u64 = 3;
+
+/// So many rounds may be appended before they are materialised.
+const ROUNDS_AHEAD: usize = 1;
 
 /// After so many rounds the log is truncated, and what was materialised made durable.
 const ROUNDS_PER_TRUNCATION: u64 = 3;
 
-/// Instances that live on, of which some change in every round.
-const LASTING: u64 = 1500;
-const CHANGED_PER_ROUND: u64 = 300;
+/// Instances of a partition that live on, of which some change in every round.
+const LASTING: u64 = 750;
+const CHANGED_PER_ROUND: u64 = 150;
 
 /// Instances that begin and end in a round, and after how many rounds they are deleted.
-const SHORT_PER_ROUND: u64 = 1500;
+const SHORT_PER_ROUND: u64 = 750;
 const KEPT_ROUNDS: u64 = 6;
 
-/// How far the process got: what was appended, in which round it is, and up to which round all is durable.
+/// How far a partition got: what was appended, in which round it is, and up to which round all is durable.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Progress {
-    pub(crate) appended: u64,
-    pub(crate) round: u64,
-    pub(crate) durable_round: u64,
+struct PartitionProgress {
+    appended: u64,
+    round: u64,
+    durable_round: u64,
 }
 
-impl Progress {
-    fn write(self, file: &File) {
-        file.write_all_at(&self.to_bytes(), 0).unwrap();
-    }
+/// How far the process got.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress([PartitionProgress; PARTITIONS as usize]);
 
+impl Progress {
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let numbers = [self.appended, self.round, self.durable_round];
-        numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+        let numbers = self.0.iter().flat_map(|it| [it.appended, it.round, it.durable_round]);
+        numbers.flat_map(u64::to_be_bytes).collect()
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let number = |nth: usize| u64::from_be_bytes(bytes[nth * 8..][..8].try_into().unwrap());
-        Self { appended: number(0), round: number(1), durable_round: number(2) }
+        Self(std::array::from_fn(|partition| PartitionProgress {
+            appended: number(partition * 3),
+            round: number(partition * 3 + 1),
+            durable_round: number(partition * 3 + 2),
+        }))
+    }
+}
+
+/// Where the threads say how far they got.
+struct Report {
+    progress: Mutex<Progress>,
+    file: File,
+}
+
+impl Report {
+    fn note(&self, partition: PartitionId, note: impl FnOnce(&mut PartitionProgress)) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        note(&mut progress.0[usize::from(partition.0)]);
+        self.file.write_all_at(&progress.to_bytes(), 0).unwrap();
     }
 }
 
 pub(crate) fn open(folder: &Path) -> Result<SledStore, StoreError> {
-    SledStore::open(folder, SledOptions { partitions: Some(1), ..SledOptions::default() })
+    SledStore::open(folder, SledOptions { partitions: Some(PARTITIONS), ..SledOptions::default() })
 }
 
-fn record(position: u64) -> LogRecord {
-    let len = match position % 20 {
+fn partitions() -> impl Iterator<Item = PartitionId> {
+    (0..PARTITIONS).map(PartitionId)
+}
+
+fn random(partition: PartitionId, number: u64) -> Random {
+    Random(number ^ u64::from(partition.0) << 48)
+}
+
+fn record(partition: PartitionId, position: u64) -> LogRecord {
+    let len = match (position + 7 * u64::from(partition.0)) % 20 {
         0 => 3_000_000,
         5 | 10 | 15 => 400_000,
         _ => 2_000,
     };
-    let bytes = Random(position).bytes(len).into();
-    LogRecord { partition: P0, position: Position(position), bytes }
+    let bytes = random(partition, position).bytes(len).into();
+    LogRecord { partition, position: Position(position), bytes }
 }
 
 fn position(round: u64) -> Position {
@@ -87,10 +122,11 @@ fn state(id: &InstanceId, round: u64) -> Vec<u8> {
     random.bytes(len)
 }
 
-/// The instances that a round changes; those that it deletes have no state. In order.
-fn changes(round: u64) -> BTreeMap<InstanceId, Option<Vec<u8>>> {
-    let mut random = Random(round);
-    let lasting = (0..CHANGED_PER_ROUND).map(|_| format!("lasting-{:05}", random.below(LASTING)));
+/// The instances of a partition that a round changes; those that it deletes have no state. In order.
+fn changes(partition: PartitionId, round: u64) -> BTreeMap<InstanceId, Option<Vec<u8>>> {
+    let number = partition.0;
+    let mut random = random(partition, round);
+    let lasting = (0..CHANGED_PER_ROUND).map(|_| format!("lasting-{:05}-{number}", random.below(LASTING)));
     let mut changes: BTreeMap<_, _> = lasting
         .map(InstanceId::from_trusted)
         .map(|id| {
@@ -100,7 +136,7 @@ fn changes(round: u64) -> BTreeMap<InstanceId, Option<Vec<u8>>> {
         })
         .collect();
     let short = |born: u64| (0..SHORT_PER_ROUND).map(move |nth| (Random(nth ^ born << 32).next(), born));
-    let id = |(name, born)| InstanceId::from_trusted(format!("short-{name:016x}-{born}"));
+    let id = |(name, born)| InstanceId::from_trusted(format!("short-{name:016x}-{born}-{number}"));
     changes.extend(short(round).map(id).map(|id| (id.clone(), Some(state(&id, round)))));
     if round > KEPT_ROUNDS {
         changes.extend(short(round - KEPT_ROUNDS).map(id).map(|id| (id, None)));
@@ -125,40 +161,72 @@ fn write((instance, state): (InstanceId, Option<Vec<u8>>), round: u64) -> Instan
     InstanceWrite { instance, reflects: position(round), change }
 }
 
-fn rows(round: u64) -> Vec<RowWrite> {
-    let value = Random(round).bytes(60_000 + 1000 * round as usize);
+fn rows(partition: PartitionId, round: u64) -> Vec<RowWrite> {
+    let value = random(partition, round).bytes(60_000 + 1000 * round as usize);
     vec![RowWrite { key: b"row".to_vec(), value: Some(value) }]
 }
 
-/// Does all rounds that come after what the store holds.
+/// Does so many rounds of each partition after what the store holds of it.
 pub(crate) fn work(store: &SledStore, folder: &Path, rounds: u64) {
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(PROGRESS)).unwrap();
-    let last_round = store.load_partition(P0).unwrap().upto.0 / RECORDS_PER_ROUND;
-    let mut appended = position(last_round).0;
-    store
-        .read_log(P0, Position(appended), &mut |position, _| {
-            appended = position.0;
-            Ok(())
-        })
-        .unwrap();
-    let mut progress = Progress { appended, round: last_round, durable_round: last_round };
-    for round in last_round + 1..=last_round + rounds {
-        for position in progress.appended + 1..=position(round).0 {
-            store.append(&[record(position)]).unwrap();
-            progress.appended = position;
-            progress.write(&file);
+    let mut progress = Progress::default();
+    for (partition, it) in partitions().zip(&mut progress.0) {
+        let upto = store.load_partition(partition).unwrap().upto;
+        (it.appended, it.round) = (upto.0, upto.0 / RECORDS_PER_ROUND);
+        it.durable_round = it.round;
+        store
+            .read_log(partition, upto, &mut |position, _| {
+                it.appended = position.0;
+                Ok(())
+            })
+            .unwrap();
+    }
+    let report = Report { progress: Mutex::new(progress), file };
+    let (appended, to_materialise) = sync_channel(ROUNDS_AHEAD);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for nth in 1..=rounds {
+                append_round(store, &report, progress, nth);
+                appended.send(nth).unwrap();
+            }
+            drop(appended);
+        });
+        for nth in to_materialise {
+            for (partition, begun) in partitions().zip(progress.0) {
+                materialise_round(store, &report, partition, begun.round + nth);
+            }
         }
-        progress.round = round;
-        progress.write(&file);
-        let instances = changes(round).into_iter().map(|change| write(change, round)).collect();
-        let batch = Materialisation { upto: position(round), instances, rows: rows(round) };
-        store.materialise(P0, &batch).unwrap();
-        if round.is_multiple_of(ROUNDS_PER_TRUNCATION) {
-            store.truncate_log(P0, position(round)).unwrap();
-            progress.durable_round = round;
-            progress.write(&file);
+    });
+}
+
+/// Appends what is missing of the `nth` round of each partition since the process began, records of all of them at a time.
+fn append_round(store: &SledStore, report: &Report, begun: Progress, nth: u64) {
+    let missing = |(partition, begun): (PartitionId, PartitionProgress)| {
+        let before = begun.appended.max(position(begun.round + nth - 1).0);
+        (before + 1..=position(begun.round + nth).0).map(move |position| record(partition, position))
+    };
+    let mut missing: Vec<_> = partitions().zip(begun.0).map(missing).collect();
+    loop {
+        let records: Vec<_> = missing.iter_mut().filter_map(Iterator::next).collect();
+        if records.is_empty() {
+            break;
         }
+        store.append(&records).unwrap();
+        for record in records {
+            report.note(record.partition, |it| it.appended = record.position.0);
+        }
+    }
+}
+
+fn materialise_round(store: &SledStore, report: &Report, partition: PartitionId, round: u64) {
+    report.note(partition, |it| it.round = round);
+    let instances = changes(partition, round).into_iter().map(|change| write(change, round)).collect();
+    let batch = Materialisation { upto: position(round), instances, rows: rows(partition, round) };
+    store.materialise(partition, &batch).unwrap();
+    if round.is_multiple_of(ROUNDS_PER_TRUNCATION) {
+        store.truncate_log(partition, position(round)).unwrap();
+        report.note(partition, |it| it.durable_round = round);
     }
 }
 
@@ -167,15 +235,38 @@ type Allowed = Vec<(u64, Option<Vec<u8>>)>;
 
 /// Checks that everything durable is there, and nothing but what was written.
 pub(crate) fn check(store: &SledStore, progress: Progress) -> Result<(), String> {
+    let found = InstanceFilter::default();
+    let mut listed: Vec<InstanceId> = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.find_instances(&found, after.as_ref(), usize::MAX >> 1, Detail::Outline);
+        let page = page.map_err(|error| error.to_string())?;
+        listed.extend(page.instances.into_iter().map(|found| found.instance));
+        let Some(upto) = page.upto else { break };
+        after = Some(upto);
+    }
+    for (partition, progress) in partitions().zip(progress.0) {
+        check_partition(store, partition, progress, &listed)
+            .map_err(|problem| format!("{partition}: {problem}"))?;
+    }
+    Ok(())
+}
+
+fn check_partition(
+    store: &SledStore,
+    partition: PartitionId,
+    progress: PartitionProgress,
+    listed: &[InstanceId],
+) -> Result<(), String> {
     let failed = |error: StoreError| error.to_string();
-    let snapshot = store.load_partition(P0).map_err(failed)?;
+    let snapshot = store.load_partition(partition).map_err(failed)?;
     let first = snapshot.upto.0 / RECORDS_PER_ROUND;
     if first < progress.durable_round {
         return Err(format!("round {} was durable, the store is at {first}", progress.durable_round));
     }
     let mut last = snapshot.upto.0;
-    let read = store.read_log(P0, snapshot.upto, &mut |position, bytes| {
-        assert!(bytes == record(position.0).bytes[..], "record {position} differs");
+    let read = store.read_log(partition, snapshot.upto, &mut |position, bytes| {
+        assert!(bytes == record(partition, position.0).bytes[..], "record {position} differs");
         last = position.0;
         Ok(())
     });
@@ -184,25 +275,15 @@ pub(crate) fn check(store: &SledStore, progress: Progress) -> Result<(), String>
         return Err(format!("record {} was durable, {last} is the last", progress.appended));
     }
     for row in &snapshot.rows {
-        let mut later = (first..=progress.round).flat_map(rows);
+        let mut later = (first..=progress.round).flat_map(|round| rows(partition, round));
         if later.all(|written| written.value.as_ref() != Some(&row.1)) {
             return Err("the row is of no round".to_owned());
         }
     }
-    let found = store.find_instances(&InstanceFilter::default(), None, usize::MAX >> 1, Detail::Outline);
-    let mut listed: Vec<InstanceId> = Vec::new();
-    let mut page = found.map_err(failed)?;
-    loop {
-        listed.extend(page.instances.iter().map(|found| found.instance.clone()));
-        let Some(upto) = page.upto else { break };
-        page = store
-            .find_instances(&InstanceFilter::default(), Some(&upto), usize::MAX >> 1, Detail::Outline)
-            .map_err(failed)?;
-    }
     // What may be there of each instance: what the last round up to `first` left, and what later ones wrote.
     let mut allowed: BTreeMap<InstanceId, Allowed> = BTreeMap::new();
     for round in 1..=progress.round {
-        for (id, state) in changes(round) {
+        for (id, state) in changes(partition, round) {
             let of_it = allowed.entry(id).or_insert_with(|| vec![(0, None)]);
             if round <= first {
                 of_it.clear();
