@@ -115,7 +115,7 @@ fn finished(first: u64, scatter: u64) -> Materialisation {
         reflects: Position(first),
         change: InstanceChange::Put {
             state: vec![1; 150].into(),
-            outline: None,
+            payloads: Vec::new(),
             history: HistoryChange::Append { at: 0, bytes: vec![2; 250].into() },
             history_events: 14,
             fresh: true,

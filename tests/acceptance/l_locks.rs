@@ -263,7 +263,7 @@ async fn cleaning_frees_locks_whose_owners_are_gone_and_removes_what_is_left_of_
     let mut bytes = Vec::new();
     nothing.encode(&mut bytes);
     let put = InstanceChange::Put {
-        outline: None,
+        payloads: Vec::new(),
         state: bytes.into(),
         history: steadfast_store::HistoryChange::Replace(Vec::new().into()),
         history_events: 0,

@@ -111,7 +111,7 @@ fn measure_instances(folder: &Path, count: usize) -> Result<(), Box<dyn Error>> 
             )),
             reflects: Position(number as u64),
             change: InstanceChange::Put {
-                outline: None,
+                payloads: Vec::new(),
                 state: Arc::clone(&state),
                 history: HistoryChange::Append { at: 0, bytes: Arc::clone(&history) },
                 history_events: 12,

@@ -12,9 +12,10 @@ use crate::database::sync_path;
 use crate::error::{corrupt, from_io};
 
 /// The format that this version writes. Any change of what is stored, or how, gets a new number.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
-/// The oldest format that can be read. Format 3 is format 4 without packs, so that a hub becomes one of format 4 by saying so.
+/// The oldest format that can be read. Format 3 has no packs, and up to format 4 no payload is apart from its instance's state. Both
+/// are read as they are, so that a hub becomes one of format 5 by saying so.
 const FORMAT_MIN: u32 = 3;
 
 const FILE: &str = "hub";

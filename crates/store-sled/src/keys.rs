@@ -7,6 +7,7 @@ use steadfast_core::{InstanceId, PartitionId};
 
 const HISTORY: u8 = b'h';
 const STATE: u8 = b's';
+const PAYLOAD: u8 = b'p';
 const INSTANCE: u8 = b'i';
 const ROW: u8 = b'r';
 
@@ -81,6 +82,21 @@ pub(crate) fn states(id: &InstanceId) -> Vec<u8> {
 pub(crate) fn state(id: &InstanceId, version: u32) -> Vec<u8> {
     let mut name = states(id);
     name.extend_from_slice(&version.to_be_bytes());
+    name
+}
+
+/// All payloads of an instance that are apart from its state: `p` after its name.
+pub(crate) fn payloads(id: &InstanceId) -> Vec<u8> {
+    let mut name = instance(id);
+    name.push(PAYLOAD);
+    name
+}
+
+/// A payload of an instance: then its slot u8 and its name u128.
+pub(crate) fn payload(id: &InstanceId, slot: u8, payload: u128) -> Vec<u8> {
+    let mut name = payloads(id);
+    name.push(slot);
+    name.extend_from_slice(&payload.to_be_bytes());
     name
 }
 

@@ -86,13 +86,32 @@ impl Pieces {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<(), StoreError> {
+        let is_in = |key: &[u8]| key.starts_with(prefix) && to.is_none_or(|to| key < to);
+        self.remove(from, is_in, |_| true)
+    }
+
+    /// Removes all pieces whose names begin with `prefix`, except those of some byte strings.
+    pub(crate) fn remove_all_but(&self, prefix: &[u8], kept: &[Vec<u8>]) -> Result<(), StoreError> {
+        let is_kept = |key: &[u8]| kept.iter().any(|name| key.starts_with(name));
+        self.remove(prefix, |key| key.starts_with(prefix), |key| !is_kept(key))
+    }
+
+    /// Removes pieces from `from` on, as long as they are in a range, of those in it some.
+    fn remove(
+        &self,
+        from: &[u8],
+        is_in: impl Fn(&[u8]) -> bool,
+        is_meant: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), StoreError> {
         for row in self.tree.range(from..) {
             let (key, _) = row.map_err(|error| from_sled("reading pieces", &error))?;
-            if !key.starts_with(prefix) || to.is_some_and(|to| &*key >= to) {
+            if !is_in(&key) {
                 break;
             }
-            self.tree.remove(key).map_err(|error| from_sled("removing pieces", &error))?;
-            self.removed.fetch_add(1, Ordering::Relaxed);
+            if is_meant(&key) {
+                self.tree.remove(key).map_err(|error| from_sled("removing pieces", &error))?;
+                self.removed.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(())
     }

@@ -186,7 +186,7 @@ impl Store for SledStore {
     }
 
     fn load_instance(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
-        self.with("reading an instance", |files| files.instances.load(&files.pieces, instance, false))
+        self.with("reading an instance", |files| files.instances.load(&files.pieces, instance, Detail::State))
     }
 
     fn load_history(&self, instance: &InstanceId) -> Result<Vec<u8>, StoreError> {
@@ -205,13 +205,12 @@ impl Store for SledStore {
             let mut found = Found { instances: Vec::with_capacity(ids.len()), upto: ids.last().cloned() };
             // A page that is not full is the last one.
             found.upto.take_if(|_| ids.len() < limit);
-            let outline_is_enough = detail == Detail::Outline;
             let mut bytes = 0;
             for id in ids {
                 // One that is deleted at this moment is in the directory and not among the instances.
-                let stored = files.instances.load(&files.pieces, &id, outline_is_enough)?;
+                let stored = files.instances.load(&files.pieces, &id, detail)?;
                 let Some(stored) = stored else { continue };
-                bytes += stored.state.len();
+                bytes += stored.bytes();
                 found.instances.push(stored);
                 if bytes > FOUND_BYTES_MAX {
                     found.upto = Some(id);

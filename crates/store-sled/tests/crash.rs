@@ -11,8 +11,8 @@ use steadfast_core::{
     InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
 };
 use steadfast_store::{
-    Detail, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store,
-    StoreError,
+    Detail, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, PayloadWrite, RowWrite,
+    Store, StoreError,
 };
 use steadfast_store_sled::{SledOptions, SledStore};
 
@@ -45,6 +45,13 @@ fn history(from: u64, to: u64) -> Vec<u8> {
     (from..to).flat_map(|event| [event as u8; EVENT]).collect()
 }
 
+/// A payload that stays for a few materialisations.
+fn payload(upto: u64) -> PayloadWrite {
+    let name = upto / 8;
+    let bytes = vec![name as u8; 20_000 + 500 * (name as usize % 100)].into();
+    PayloadWrite { slot: 0, name: name.into(), bytes }
+}
+
 /// Materialises everything up to a position, replacing the history now and then as a new execution does.
 fn materialise(store: &SledStore, partition: u16, upto: u64) -> Result<(), StoreError> {
     let stored = store.load_instance(&instance(partition))?.map_or(0, |found| found.reflects.0);
@@ -54,7 +61,7 @@ fn materialise(store: &SledStore, partition: u16, upto: u64) -> Result<(), Store
         HistoryChange::Append { at: stored, bytes: history(stored, upto).into() }
     };
     let change = InstanceChange::Put {
-        outline: None,
+        payloads: vec![payload(upto)],
         state: vec![upto as u8; 10 + 1000 * (upto as usize % 100)].into(),
         history,
         history_events: upto,
@@ -84,6 +91,7 @@ fn check(store: &SledStore, acknowledged: u64) -> Vec<u64> {
             let reflects = found.reflects.0;
             assert!(reflects >= snapshot.upto.0 && reflects <= last);
             assert_eq!(found.state, vec![reflects as u8; 10 + 1000 * (reflects as usize % 100)]);
+            assert!(found.payloads == [(0, payload(reflects).bytes.to_vec())]);
             assert!(store.load_history(&instance(partition)).unwrap() == history(0, reflects));
             let found = store.find_instances(&InstanceFilter::default(), None, 100, Detail::State).unwrap();
             assert!(found.instances.iter().any(|found| found.instance == instance(partition)));

@@ -199,20 +199,22 @@ fn another_format_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
     let hub = folder.path().join("hub");
-    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 4", "format 2")).unwrap();
+    fs::write(&hub, fs::read_to_string(&hub).unwrap().replace("format 5", "format 2")).unwrap();
     let error = open_error(folder.path());
-    assert!(matches!(error, StoreError::WrongFormat { found: 2, expected: 4, .. }), "{error}");
+    assert!(matches!(error, StoreError::WrongFormat { found: 2, expected: 5, .. }), "{error}");
 }
 
 #[test]
-fn a_hub_of_the_format_before_is_taken_over() {
-    let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path()).unwrap());
-    let hub = folder.path().join("hub");
-    let written = fs::read_to_string(&hub).unwrap();
-    fs::write(&hub, written.replace("format 4", "format 3")).unwrap();
-    drop(open(folder.path()).unwrap());
-    assert_eq!(fs::read_to_string(&hub).unwrap(), written);
+fn a_hub_of_a_format_before_is_taken_over() {
+    for before in ["format 3", "format 4"] {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()).unwrap());
+        let hub = folder.path().join("hub");
+        let written = fs::read_to_string(&hub).unwrap();
+        fs::write(&hub, written.replace("format 5", before)).unwrap();
+        drop(open(folder.path()).unwrap());
+        assert_eq!(fs::read_to_string(&hub).unwrap(), written);
+    }
 }
 
 #[test]
@@ -234,7 +236,7 @@ fn put(id: &str, size: usize) -> InstanceWrite {
         instance: InstanceId::from_trusted(id),
         reflects: Position(1),
         change: InstanceChange::Put {
-            outline: None,
+            payloads: Vec::new(),
             state: vec![1; size].into(),
             history: HistoryChange::Append { at: 0, bytes: vec![2; size].into() },
             history_events: 10,

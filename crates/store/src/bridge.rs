@@ -1,6 +1,7 @@
 //! Between the kernel's values and the store's bytes: what a capture writes, what a stored instance says, and how a
 //! partition is rebuilt. A store knows none of it; whoever drives partitions over a store goes through here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use steadfast_core::codec::{self, DecodeError};
@@ -10,17 +11,21 @@ use steadfast_core::partition::{
 };
 use steadfast_core::{
     HistoryEvent, InstanceFacts, InstanceFilter, InstanceId, InstanceKind, InstanceState,
-    OrchestrationStatus, Payload, Position,
+    OrchestrationStatus, Payload, Position, Timestamp,
 };
 
 use crate::{
-    Detail, HistoryChange, InstanceChange, InstanceWrite, Materialisation, RowWrite, Store, StoreError,
-    StoredInstance,
+    Detail, HistoryChange, InstanceChange, InstanceWrite, Materialisation, PayloadWrite, RowWrite, Store,
+    StoreError, StoredInstance,
 };
 
-/// From this size on, in bytes, input and output are left out of what is read for a list that does not show them. Shorter
-/// ones are in the same place as the rest, so that leaving them out would save nothing.
-const OUTLINE_FROM: usize = 16 << 10;
+/// From this size on, in bytes, an input or output is stored apart from the state: it is written once and not whenever something
+/// else of its instance has changed, and a list that does not show it does not read it.
+const APART_FROM: usize = 16 << 10;
+
+/// The slots of payloads that are apart.
+const INPUT: u8 = 0;
+const OUTPUT: u8 = 1;
 
 impl From<RecoveryError> for StoreError {
     fn from(error: RecoveryError) -> Self {
@@ -42,9 +47,9 @@ fn instance_write(captured: &CapturedInstance, reflects: Position, buffer: &mut 
     let change = match &captured.change {
         CapturedChange::Deleted => InstanceChange::Delete,
         CapturedChange::Put { state, replace, at, history, fresh } => InstanceChange::Put {
-            outline: outline(state),
+            payloads: payloads_apart(state),
             state: {
-                state.encode(buffer);
+                without_payloads_apart(state).encode(buffer);
                 Arc::from(&buffer[..])
             },
             history: if *replace {
@@ -61,23 +66,51 @@ fn instance_write(captured: &CapturedInstance, reflects: Position, buffer: &mut 
     InstanceWrite { instance: captured.instance.clone(), reflects, change }
 }
 
-/// The outline of a state whose input and output are long enough for them to be left out.
-fn outline(state: &InstanceState) -> Option<Arc<[u8]>> {
-    let payloads = state.input.len() + state.output.as_ref().map_or(0, Payload::len);
-    (payloads >= OUTLINE_FROM).then(|| {
-        let outline = InstanceState { input: Payload::null(), output: None, ..state.clone() };
-        let mut bytes = Vec::new();
-        outline.encode(&mut bytes);
-        bytes.into()
-    })
+fn is_apart(payload: &Payload) -> bool {
+    payload.len() >= APART_FROM
 }
 
-/// The state of a stored instance, or its outline: a state without input and output.
+/// The long payloads of a state. An execution has one input, and one output for each time that it ends: one that failed may be
+/// rewound.
+fn payloads_apart(state: &InstanceState) -> Vec<PayloadWrite> {
+    let execution = state.execution.uuid().as_u128();
+    let ended = state.completed_at.map_or(0, Timestamp::as_micros) as u64;
+    let end = u128::from(state.history_events) << 64 | u128::from(ended);
+    let input = Some((INPUT, execution, &state.input));
+    let output = state.output.as_ref().map(|output| (OUTPUT, execution ^ end, output));
+    let apart = input.into_iter().chain(output).filter(|(_, _, payload)| is_apart(payload));
+    apart
+        .map(|(slot, name, payload)| PayloadWrite { slot, name, bytes: codec::encode_to_vec(payload).into() })
+        .collect()
+}
+
+fn without_payloads_apart(state: &InstanceState) -> Cow<'_, InstanceState> {
+    let mut state = Cow::Borrowed(state);
+    if is_apart(&state.input) {
+        state.to_mut().input = Payload::null();
+    }
+    if state.output.as_ref().is_some_and(is_apart) {
+        state.to_mut().output = None;
+    }
+    state
+}
+
+/// The state of a stored instance, with the payloads that were read with it.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when its bytes are not a state.
+/// [`StoreError::Corrupt`] when its bytes are not a state, or those of a payload are not one.
 pub fn instance_state(stored: &StoredInstance) -> Result<InstanceState, StoreError> {
-    InstanceState::decode(&stored.state).map_err(|error| corrupt("state", &stored.instance, &error.problem))
+    let damaged = |error: DecodeError| corrupt("state", &stored.instance, &error.problem);
+    let mut state = InstanceState::decode(&stored.state).map_err(damaged)?;
+    for (slot, payload) in &stored.payloads {
+        let payload = codec::decode(&mut &payload[..]).map_err(damaged)?;
+        match *slot {
+            INPUT => state.input = payload,
+            OUTPUT => state.output = Some(payload),
+            _ => return Err(corrupt("state", &stored.instance, "it has a payload of an unknown kind")),
+        }
+    }
+    Ok(state)
 }
 
 /// All stored instances, orchestrations and entities, in id order: for reports and tests of few of them.
@@ -213,4 +246,73 @@ impl RecoverySource for StoredInstances<'_> {
 
 fn corrupt(what: &str, instance: &InstanceId, problem: &str) -> StoreError {
     StoreError::Corrupt { place: format!("the {what} of instance '{instance}'"), problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::PartitionId;
+    use steadfast_core::entity::EntityState;
+
+    use super::*;
+    use crate::MemoryStore;
+
+    fn long(text: &str) -> Payload {
+        Payload::from_json(format!("\"{}\"", text.repeat(APART_FROM)))
+    }
+
+    fn running() -> InstanceState {
+        let at = Timestamp::from_micros(5);
+        let state = InstanceState::entity(InstanceId::from_trusted("a"), EntityState::default(), at);
+        let execution = state.execution.derive("test", 1);
+        InstanceState { execution, input: long("input"), entity: None, ..state }
+    }
+
+    fn completed(state: &InstanceState, at: i64, output: &str) -> InstanceState {
+        InstanceState {
+            status: OrchestrationStatus::Completed,
+            completed_at: Some(Timestamp::from_micros(at)),
+            output: Some(long(output)),
+            ..state.clone()
+        }
+    }
+
+    #[track_caller]
+    fn assert_comes_back(store: &MemoryStore, state: &InstanceState) {
+        let change = CapturedChange::Put {
+            state: Arc::new(state.clone()),
+            replace: true,
+            at: 0,
+            history: Arc::from([]),
+            fresh: false,
+        };
+        let captured = CapturedInstance { instance: state.instance.clone(), change };
+        let instances = vec![instance_write(&captured, Position(1), &mut Vec::new())];
+        let batch = Materialisation { upto: Position(1), instances, rows: Vec::new() };
+        store.materialise(PartitionId(0), &batch).unwrap();
+        let stored = store.load_instance(&state.instance).unwrap().unwrap();
+        assert!(stored.state.len() < 1000, "the payloads are not apart");
+        assert_eq!(instance_state(&stored).unwrap(), *state);
+        let outline = StoredInstance { payloads: Vec::new(), ..stored };
+        let expected = InstanceState { input: Payload::null(), output: None, ..state.clone() };
+        assert_eq!(instance_state(&outline).unwrap(), expected);
+    }
+
+    #[test]
+    fn long_payloads_are_apart_from_the_state_and_come_back_with_it() {
+        let store = MemoryStore::new(1);
+        assert_comes_back(&store, &running());
+        assert_comes_back(&store, &completed(&running(), 9, "output"));
+    }
+
+    #[test]
+    fn another_execution_or_another_end_has_payloads_of_its_own() {
+        let store = MemoryStore::new(1);
+        assert_comes_back(&store, &completed(&running(), 9, "output"));
+        // It failed, and was rewound.
+        assert_comes_back(&store, &completed(&running(), 10, "output again"));
+        let next = running().execution.derive("test", 2);
+        let next = InstanceState { execution: next, input: long("next input"), ..running() };
+        assert_comes_back(&store, &next);
+        assert_comes_back(&store, &completed(&next, 10, "next output"));
+    }
 }

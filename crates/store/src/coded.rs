@@ -60,7 +60,7 @@ pub struct CodedStore {
     codec: Arc<dyn StorageCodec>,
     /// Bytes of records before they were encoded.
     appended: AtomicU64,
-    /// Bytes of states, outlines, histories and rows likewise.
+    /// Bytes of states, payloads, histories and rows likewise.
     materialised: AtomicU64,
 }
 
@@ -94,8 +94,11 @@ impl CodedStore {
     }
 
     fn decode_state(&self, mut stored: StoredInstance) -> Result<StoredInstance, StoreError> {
-        stored.state =
-            self.decode(|| format!("the state of instance '{}'", stored.instance), &stored.state)?;
+        let place = || format!("the state of instance '{}'", stored.instance);
+        stored.state = self.decode(place, &stored.state)?;
+        for (_, payload) in &mut stored.payloads {
+            *payload = self.decode(place, payload)?;
+        }
         Ok(stored)
     }
 
@@ -114,10 +117,10 @@ impl CodedStore {
 
     fn encode_instance(&self, write: &InstanceWrite) -> Result<InstanceWrite, StoreError> {
         let mut write = write.clone();
-        if let InstanceChange::Put { state, outline, history, .. } = &mut write.change {
+        if let InstanceChange::Put { state, payloads, history, .. } = &mut write.change {
             *state = self.encode(state)?.into();
-            if let Some(outline) = outline {
-                *outline = self.encode(outline)?.into();
+            for payload in payloads {
+                payload.bytes = self.encode(&payload.bytes)?.into();
             }
             match history {
                 HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes) => {

@@ -52,7 +52,7 @@ pub struct Materialisation {
 }
 
 impl Materialisation {
-    /// The bytes of states, outlines, histories and rows in it.
+    /// The bytes of states, payloads, histories and rows in it.
     pub fn bytes(&self) -> u64 {
         let instances = self.instances.iter().map(InstanceWrite::bytes);
         let rows = self.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len));
@@ -72,16 +72,29 @@ pub struct InstanceWrite {
 }
 
 impl InstanceWrite {
-    /// The bytes of its state, outline and history.
+    /// The bytes of its state, the payloads apart from it, and its history.
     pub fn bytes(&self) -> usize {
         match &self.change {
-            InstanceChange::Put { state, outline, history, .. } => {
+            InstanceChange::Put { state, payloads, history, .. } => {
                 let (HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes)) = history;
-                state.len() + outline.as_ref().map_or(0, |outline| outline.len()) + bytes.len()
+                state.len() + payloads.iter().map(|payload| payload.bytes.len()).sum::<usize>() + bytes.len()
             }
             InstanceChange::Delete => 0,
         }
     }
+}
+
+/// A long payload of an instance, apart from its state: it stays what it is while the state changes, and need not be read
+/// with it.
+#[derive(Debug, Clone)]
+pub struct PayloadWrite {
+    /// Which of the instance's payloads it is. No two of one write are the same.
+    pub slot: u8,
+    /// What it is known by: as long as the name in a slot is the same, so is what the bytes say, even if they are encoded in another
+    /// way, and a store that has them need not write them again.
+    pub name: u128,
+    /// The encoded payload.
+    pub bytes: Arc<[u8]>,
 }
 
 /// How an instance changes.
@@ -89,10 +102,10 @@ impl InstanceWrite {
 pub enum InstanceChange {
     /// Its state is replaced and its history grows or is replaced.
     Put {
-        /// The encoded state.
+        /// The encoded state, without the payloads that are apart from it.
         state: Arc<[u8]>,
-        /// Of a large state: what can be shown of it without the payloads in it, see [`Detail::Outline`].
-        outline: Option<Arc<[u8]>>,
+        /// All payloads that are apart from the state. Others that were stored are removed.
+        payloads: Vec<PayloadWrite>,
         /// How the history changes.
         history: HistoryChange,
         /// How many events the history has after this write.
@@ -140,16 +153,25 @@ pub struct StoredInstance {
     pub instance: InstanceId,
     /// The log position that it reflects.
     pub reflects: Position,
-    /// The encoded state.
+    /// The encoded state, without the payloads that are apart from it.
     pub state: Vec<u8>,
+    /// These, by their slots, if they were asked for.
+    pub payloads: Vec<(u8, Vec<u8>)>,
+}
+
+impl StoredInstance {
+    /// The bytes of its state and its payloads.
+    pub fn bytes(&self) -> usize {
+        self.state.len() + self.payloads.iter().map(|(_, payload)| payload.len()).sum::<usize>()
+    }
 }
 
 /// How much a search hands out of each instance that it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Detail {
-    /// Its outline, if one was written with its state, or else its state.
+    /// Its state without the payloads that are apart from it.
     Outline,
-    /// Its state.
+    /// Its state with all payloads.
     State,
 }
 
@@ -182,7 +204,8 @@ pub struct StoreMetrics {
     pub log_records: u64,
     /// Instances written to the instance store; one that was deleted counts as well.
     pub materialised_instances: u64,
-    /// Bytes of states, outlines, histories and rows written to the instance store, without what the store itself adds.
+    /// Bytes of states, payloads, histories and rows handed in for the instance store, without what the store itself adds. A
+    /// payload counts also when the store has it already and does not write it again.
     pub materialised_bytes: u64,
 }
 
@@ -235,7 +258,7 @@ pub trait Store: Send + Sync + 'static {
     /// Those of the storage.
     fn load_partition(&self, partition: PartitionId) -> Result<PartitionSnapshot, StoreError>;
 
-    /// Reads an instance, without its history.
+    /// Reads an instance with all payloads, without its history.
     ///
     /// # Errors
     /// Those of the storage.

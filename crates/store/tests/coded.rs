@@ -77,7 +77,7 @@ fn fill(store: &dyn Store) {
     let record = |position| LogRecord { partition: PARTITION, position, bytes: Arc::from(&b"plaintext"[..]) };
     store.append(&[record(Position(1)), record(Position(2))]).unwrap();
     let change = InstanceChange::Put {
-        outline: None,
+        payloads: Vec::new(),
         state: Arc::from(&b"plaintext"[..]),
         history: HistoryChange::Replace(Arc::from(&b"plaintext"[..])),
         history_events: 1,

@@ -311,7 +311,7 @@ async fn a_damaged_instance_is_a_typed_error_for_its_callers_and_concerns_no_oth
         instance: InstanceId::parse("damaged").unwrap(),
         reflects: Position(0),
         change: InstanceChange::Put {
-            outline: None,
+            payloads: Vec::new(),
             state: Arc::from(&[0xff; 40][..]),
             history: HistoryChange::Replace(Arc::from(&[][..])),
             history_events: 0,

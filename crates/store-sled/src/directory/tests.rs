@@ -11,7 +11,7 @@ use crate::options::Fdatasync;
 
 fn write(id: &str, name: Option<&str>) -> InstanceWrite {
     let change = name.map_or(InstanceChange::Delete, |name| InstanceChange::Put {
-        outline: None,
+        payloads: Vec::new(),
         state: Arc::from([]),
         history: HistoryChange::Replace(Arc::from([])),
         history_events: 0,

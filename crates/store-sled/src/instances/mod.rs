@@ -1,9 +1,11 @@
-//! The instances: a row each, and pieces for histories that grow and for states that are large.
+//! The instances: a row each, and pieces for histories that grow, for states that are large, and for payloads that are apart from
+//! these.
 //!
 //! A row is written after the pieces it speaks of, and pieces that it spoke of before are removed after it. So a
 //! crash leaves either the old row with all of its pieces or the new one, and pieces that nobody speaks of are
 //! removed by the next write of that instance. A history that is replaced gets a new generation for that reason, and
-//! a large state a new version.
+//! a large state a new version. A payload has a name, under which it never changes: one that the old row speaks of as well
+//! stays where it is.
 //!
 //! Rows of instances that are new and have ended already are in packs, many in one value (`packs`). One that changes
 //! after all gets a row of its own, which counts instead.
@@ -19,10 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use steadfast_core::InstanceId;
-use steadfast_store::{HistoryChange, InstanceChange, InstanceWrite, StoreError, StoredInstance};
+use steadfast_store::{
+    Detail, HistoryChange, InstanceChange, InstanceWrite, PayloadWrite, StoreError, StoredInstance,
+};
 
 use self::packs::{Packed, Packs};
-use self::row::{Head, Row, State};
+use self::row::{Head, PayloadPlace, Payloads, Row, State};
 use crate::database::Database;
 use crate::error::{corrupt, from_sled};
 use crate::keys::{self, Part};
@@ -106,7 +110,8 @@ impl Instances {
 
     fn write_alone(&self, pieces: &Pieces, write: &InstanceWrite) -> Result<(), StoreError> {
         let id = &write.instance;
-        let InstanceChange::Put { state, outline, history, history_events, fresh, ended, .. } = &write.change
+        let InstanceChange::Put { state, payloads, history, history_events, fresh, ended, .. } =
+            &write.change
         else {
             let old = self.tree.remove(id.as_str());
             let old = old.map_err(|error| from_sled("removing an instance", &error))?;
@@ -119,7 +124,10 @@ impl Instances {
             pieces.remove_all(&keys::instance(id))?;
         }
         let plan = plan(pieces, id, history, old.as_ref())?;
-        let inline = *ended && plan.at == 0 && row::fits(state.len(), plan.bytes.len());
+        let places = write_payloads(pieces, id, payloads, old.as_ref())?;
+        let mut places_buffer = Vec::new();
+        let places = Payloads::new(&places, &mut places_buffer);
+        let inline = *ended && plan.at == 0 && row::fits(state.len(), plan.bytes.len(), places);
         if !inline {
             write_history(pieces, id, &plan, *history_events)?;
         }
@@ -129,15 +137,14 @@ impl Instances {
             generation: plan.generation,
             state_version: old.map_or(0, |old| old.head.state_version),
         };
-        let state = if row::fits(state.len(), if inline { plan.bytes.len() } else { 0 }) {
+        let state = if row::fits(state.len(), if inline { plan.bytes.len() } else { 0 }, places) {
             State::Here(state)
         } else {
             head.state_version = head.state_version.wrapping_add(1);
             pieces.write(&keys::state(id, head.state_version), state)?;
-            let outline = outline.as_deref().filter(|outline| row::fits(outline.len(), 8));
-            State::Elsewhere { len: state.len(), outline }
+            State::Elsewhere { len: state.len(), outline: None }
         };
-        let row = Row { head, history: inline.then_some(plan.bytes), state };
+        let row = Row { head, history: inline.then_some(plan.bytes), payloads: places, state };
         self.put(id, &row::encode(&row))?;
         self.remove_outdated(pieces, id, &plan, &row, old.as_ref())
     }
@@ -150,6 +157,11 @@ impl Instances {
         row: &Row<'_>,
         old: Option<&Row<'_>>,
     ) -> Result<(), StoreError> {
+        // Of one that is fresh there may be some that a crash left.
+        if row.payloads != old.map_or(Payloads::default(), |old| old.payloads) {
+            let kept = row.payloads.iter().map(|place| keys::payload(id, place.slot, place.name));
+            pieces.remove_all_but(&keys::payloads(id), &kept.collect::<Vec<_>>())?;
+        }
         let Some(old) = old else { return Ok(()) };
         if plan.replaces {
             let all = keys::histories(id);
@@ -181,23 +193,30 @@ impl Instances {
         }
     }
 
-    /// Reads an instance, without its history; instead of a large state its outline, if that is enough.
+    /// Reads an instance, without its history.
     pub(crate) fn load(
         &self,
         pieces: &Pieces,
         id: &InstanceId,
-        outline_is_enough: bool,
+        detail: Detail,
     ) -> Result<Option<StoredInstance>, StoreError> {
         self.read_consistently(id, |row| {
-            let mut state = Vec::new();
+            let (mut state, mut payloads) = (Vec::new(), Vec::new());
             match row.state {
-                State::Elsewhere { outline: Some(outline), .. } if outline_is_enough => {
+                State::Elsewhere { outline: Some(outline), .. } if detail == Detail::Outline => {
                     state.extend_from_slice(outline);
                 }
                 _ if read_state(pieces, id, row, &mut state)? => {}
                 _ => return Ok(None),
             }
-            Ok(Some(StoredInstance { instance: id.clone(), reflects: row.head.reflects, state }))
+            for PayloadPlace { slot, name, len } in row.payloads.iter().filter(|_| detail == Detail::State) {
+                let mut payload = Vec::new();
+                if !pieces.read(&keys::payload(id, slot, name), len, &mut payload)? {
+                    return Ok(None);
+                }
+                payloads.push((slot, payload));
+            }
+            Ok(Some(StoredInstance { instance: id.clone(), reflects: row.head.reflects, state, payloads }))
         })
     }
 
@@ -234,15 +253,20 @@ impl Instances {
 
 /// The row of an instance that can be packed: nothing was stored under its id, it has ended, and all of it fits into a short row.
 fn packable(write: &InstanceWrite) -> Option<Vec<u8>> {
-    let InstanceChange::Put { state, history, history_events, fresh: true, ended: true, .. } = &write.change
+    let InstanceChange::Put { state, payloads, history, history_events, fresh: true, ended: true, .. } =
+        &write.change
     else {
         return None;
     };
+    if !payloads.is_empty() {
+        return None;
+    }
     let (HistoryChange::Replace(history) | HistoryChange::Append { at: 0, bytes: history }) = history else {
         return None;
     };
     let head = Head { reflects: write.reflects, events: *history_events, generation: 0, state_version: 0 };
-    let row = Row { head, history: Some(history), state: State::Here(state) };
+    let payloads = Payloads::default();
+    let row = Row { head, history: Some(history), payloads, state: State::Here(state) };
     packs::fits(&write.instance, row::encoded_bytes(&row)).then(|| row::encode(&row))
 }
 
@@ -287,6 +311,24 @@ fn plan<'a>(
             Ok(Plan { kept, at: *at, bytes, generation: next_generation, replaces: true })
         }
     }
+}
+
+/// Writes those payloads that the old row does not speak of; says where all of them are.
+fn write_payloads(
+    pieces: &Pieces,
+    id: &InstanceId,
+    payloads: &[PayloadWrite],
+    old: Option<&Row<'_>>,
+) -> Result<Vec<PayloadPlace>, StoreError> {
+    let write = |&PayloadWrite { slot, name, ref bytes }| {
+        let mut known = old.into_iter().flat_map(|old| old.payloads.iter());
+        if let Some(known) = known.find(|known| (known.slot, known.name) == (slot, name)) {
+            return Ok(known);
+        }
+        pieces.write(&keys::payload(id, slot, name), bytes)?;
+        Ok(PayloadPlace { slot, name, len: bytes.len() })
+    };
+    payloads.iter().map(write).collect()
 }
 
 fn write_history(pieces: &Pieces, id: &InstanceId, plan: &Plan<'_>, end: u64) -> Result<(), StoreError> {

@@ -2,8 +2,11 @@
 //! not expected to grow.
 //!
 //! flags u8, reflects u64, events u64, generation u32, state version u32, length of the history u32, history (if it
-//! is in the row), then the state, or its length u64 (if it is elsewhere) and its outline (if it has one). Numbers are
-//! big-endian.
+//! is in the row), the payloads that are apart from the state (if there are any: their number u8, and slot u8, name u128 and
+//! length u64 of each), then the state, or its length u64 (if it is elsewhere). Numbers are big-endian.
+//!
+//! Up to format 4 there were no payloads apart, and behind the length of a state elsewhere there could be its outline, which is
+//! the state without its payloads.
 
 use steadfast_core::Position;
 
@@ -12,6 +15,7 @@ use crate::database::VALUE_BYTES_MAX;
 const HISTORY_INLINE: u8 = 1;
 const STATE_ELSEWHERE: u8 = 2;
 const OUTLINE: u8 = 4;
+const PAYLOADS: u8 = 8;
 const HEAD_BYTES: usize = 1 + 8 + 8 + 4 + 4 + 4;
 
 /// The fixed part of the row.
@@ -32,7 +36,52 @@ pub(super) struct Row<'a> {
     pub(super) head: Head,
     /// The history, if it is in the row.
     pub(super) history: Option<&'a [u8]>,
+    pub(super) payloads: Payloads<'a>,
     pub(super) state: State<'a>,
+}
+
+/// The payloads that are apart from the state, as they are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Payloads<'a>(&'a [u8]);
+
+const PAYLOAD_BYTES: usize = 1 + 16 + 8;
+
+/// Where a payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PayloadPlace {
+    pub(super) slot: u8,
+    pub(super) name: u128,
+    /// So long.
+    pub(super) len: usize,
+}
+
+impl<'a> Payloads<'a> {
+    /// Encodes places into a buffer.
+    pub(super) fn new(places: &[PayloadPlace], buffer: &'a mut Vec<u8>) -> Self {
+        for PayloadPlace { slot, name, len } in places {
+            buffer.push(*slot);
+            buffer.extend_from_slice(&name.to_be_bytes());
+            buffer.extend_from_slice(&(*len as u64).to_be_bytes());
+        }
+        Self(buffer)
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = PayloadPlace> {
+        let (places, _) = self.0.as_chunks::<PAYLOAD_BYTES>();
+        places.iter().map(|place| {
+            let [slot, rest @ ..] = place;
+            let (name, len) = (rest.first_chunk().copied(), rest.last_chunk().copied());
+            PayloadPlace {
+                slot: *slot,
+                name: u128::from_be_bytes(name.unwrap_or_default()),
+                len: u64::from_be_bytes(len.unwrap_or_default()) as usize,
+            }
+        })
+    }
+
+    fn encoded_bytes(self) -> usize {
+        if self.0.is_empty() { 0 } else { 1 + self.0.len() }
+    }
 }
 
 /// Where the state is.
@@ -44,23 +93,24 @@ pub(super) enum State<'a> {
     Elsewhere {
         /// So long.
         len: usize,
-        /// What can be read of it here.
+        /// What can be read of it here: only in a row that an earlier version wrote.
         outline: Option<&'a [u8]>,
     },
 }
 
-/// Whether a state and a history of these lengths fit into one row.
-pub(super) fn fits(state_bytes: usize, history_bytes: usize) -> bool {
-    state_bytes.saturating_add(history_bytes) <= VALUE_BYTES_MAX - HEAD_BYTES
+/// Whether a state and a history of these lengths fit into one row with payloads.
+pub(super) fn fits(state_bytes: usize, history_bytes: usize, payloads: Payloads<'_>) -> bool {
+    let room = VALUE_BYTES_MAX - HEAD_BYTES;
+    state_bytes.saturating_add(history_bytes).saturating_add(payloads.encoded_bytes()) <= room
 }
 
 /// How long a row is when it is encoded.
 pub(super) fn encoded_bytes(row: &Row<'_>) -> usize {
     let state_bytes = match row.state {
         State::Here(state) => state.len(),
-        State::Elsewhere { outline, .. } => 8 + outline.map_or(0, <[u8]>::len),
+        State::Elsewhere { .. } => 8,
     };
-    HEAD_BYTES + row.history.unwrap_or_default().len() + state_bytes
+    HEAD_BYTES + row.history.unwrap_or_default().len() + row.payloads.encoded_bytes() + state_bytes
 }
 
 /// Encodes a row.
@@ -70,10 +120,11 @@ pub(super) fn encode(row: &Row<'_>) -> Vec<u8> {
     if row.history.is_some() {
         flags |= HISTORY_INLINE;
     }
-    match row.state {
-        State::Here(_) => {}
-        State::Elsewhere { outline: None, .. } => flags |= STATE_ELSEWHERE,
-        State::Elsewhere { outline: Some(_), .. } => flags |= STATE_ELSEWHERE | OUTLINE,
+    if !row.payloads.0.is_empty() {
+        flags |= PAYLOADS;
+    }
+    if matches!(row.state, State::Elsewhere { .. }) {
+        flags |= STATE_ELSEWHERE;
     }
     let mut value = Vec::with_capacity(encoded_bytes(row));
     value.push(flags);
@@ -83,12 +134,13 @@ pub(super) fn encode(row: &Row<'_>) -> Vec<u8> {
     value.extend_from_slice(&row.head.state_version.to_be_bytes());
     value.extend_from_slice(&(history.len() as u32).to_be_bytes());
     value.extend_from_slice(history);
+    if !row.payloads.0.is_empty() {
+        value.push((row.payloads.0.len() / PAYLOAD_BYTES) as u8);
+        value.extend_from_slice(row.payloads.0);
+    }
     match row.state {
         State::Here(state) => value.extend_from_slice(state),
-        State::Elsewhere { len, outline } => {
-            value.extend_from_slice(&(len as u64).to_be_bytes());
-            value.extend_from_slice(outline.unwrap_or_default());
-        }
+        State::Elsewhere { len, .. } => value.extend_from_slice(&(len as u64).to_be_bytes()),
     }
     value
 }
@@ -103,8 +155,14 @@ pub(super) fn decode(mut value: &[u8]) -> Option<Row<'_>> {
         state_version: u32::from_be_bytes(take(&mut value)?),
     };
     let history_len = u32::from_be_bytes(take(&mut value)?) as usize;
-    let (history, rest) = value.split_at_checked(history_len)?;
+    let (history, mut rest) = value.split_at_checked(history_len)?;
     let history = (flags & HISTORY_INLINE != 0).then_some(history);
+    let mut payloads = Payloads::default();
+    if flags & PAYLOADS != 0 {
+        let [count] = take(&mut rest)?;
+        let (places, after) = rest.split_at_checked(usize::from(count) * PAYLOAD_BYTES)?;
+        (payloads, rest) = (Payloads(places), after);
+    }
     let state = if flags & STATE_ELSEWHERE == 0 {
         State::Here(rest)
     } else {
@@ -116,7 +174,8 @@ pub(super) fn decode(mut value: &[u8]) -> Option<Row<'_>> {
         }
         State::Elsewhere { len, outline }
     };
-    (flags & !(HISTORY_INLINE | STATE_ELSEWHERE | OUTLINE) == 0).then_some(Row { head, history, state })
+    let known = HISTORY_INLINE | STATE_ELSEWHERE | OUTLINE | PAYLOADS;
+    (flags & !known == 0).then_some(Row { head, history, payloads, state })
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -132,20 +191,39 @@ mod tests {
     #[test]
     fn rows_of_every_kind_read_back_and_their_beginnings_are_refused() {
         let head = Head { reflects: Position(7), events: 3, generation: 1, state_version: 2 };
+        let places = [(0, 7, 20_000), (1, u128::MAX, 100_000)];
+        let places = places.map(|(slot, name, len)| PayloadPlace { slot, name, len });
+        let mut buffer = Vec::new();
+        let payloads = Payloads::new(&places, &mut buffer);
+        assert!(payloads.iter().eq(places));
         for history in [None, Some(&b""[..]), Some(&b"history"[..])] {
-            for state in [
-                State::Here(b""),
-                State::Here(b"state"),
-                State::Elsewhere { len: 100_000, outline: None },
-                State::Elsewhere { len: 100_000, outline: Some(b"outline") },
-            ] {
-                let row = Row { head, history, state };
-                let value = encode(&row);
-                assert_eq!(decode(&value), Some(row));
-                assert_eq!(decode(&value[..HEAD_BYTES - 1]), None);
+            for payloads in [Payloads::default(), payloads] {
+                for state in [
+                    State::Here(b""),
+                    State::Here(b"state"),
+                    State::Elsewhere { len: 100_000, outline: None },
+                ] {
+                    let row = Row { head, history, payloads, state };
+                    let value = encode(&row);
+                    assert_eq!(value.len(), encoded_bytes(&row));
+                    assert_eq!(decode(&value), Some(row));
+                    assert_eq!(decode(&value[..HEAD_BYTES - 1]), None);
+                }
             }
         }
         assert_eq!(decode(&[]), None);
         assert_eq!(decode(&[0xff; 100]), None);
+    }
+
+    #[test]
+    fn the_outline_in_a_row_of_format_4_is_read() {
+        let head = Head { reflects: Position(7), events: 3, generation: 1, state_version: 2 };
+        let (history, payloads) = (None, Payloads::default());
+        let row = Row { head, history, payloads, state: State::Elsewhere { len: 100_000, outline: None } };
+        let mut value = encode(&row);
+        value[0] |= OUTLINE;
+        value.extend_from_slice(b"outline");
+        let state = State::Elsewhere { len: 100_000, outline: Some(&b"outline"[..]) };
+        assert_eq!(decode(&value), Some(Row { state, ..row }));
     }
 }

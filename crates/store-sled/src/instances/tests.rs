@@ -22,10 +22,10 @@ fn opened() -> Opened {
     Opened { _folder: folder, instances, pieces }
 }
 
-fn put(id: &str, state: &[u8], outline: Option<&[u8]>, fresh: bool) -> InstanceWrite {
+fn put(id: &str, state: &[u8], fresh: bool) -> InstanceWrite {
     let change = InstanceChange::Put {
         state: state.into(),
-        outline: outline.map(Arc::from),
+        payloads: Vec::new(),
         history: HistoryChange::Replace(Arc::from(*b"history")),
         history_events: 1,
         fresh,
@@ -52,7 +52,7 @@ impl Opened {
 
     fn state(&self, id: &str) -> Option<Vec<u8>> {
         let id = InstanceId::from_trusted(id);
-        let stored = self.instances.load(&self.pieces, &id, false).unwrap();
+        let stored = self.instances.load(&self.pieces, &id, Detail::State).unwrap();
         let history = self.instances.load_history(&self.pieces, &id).unwrap();
         assert_eq!(history, if stored.is_some() { &b"history"[..] } else { b"" });
         stored.map(|stored| stored.state)
@@ -63,34 +63,69 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// Writes an instance with a payload of this name.
+    fn write_with_payload(&self, id: &str, payload: (u128, &[u8]), fresh: bool) {
+        let mut write = put(id, b"state", fresh);
+        if let InstanceChange::Put { payloads, .. } = &mut write.change {
+            payloads.push(PayloadWrite { slot: 0, name: payload.0, bytes: payload.1.into() });
+        }
+        self.write(&[write]);
+    }
+
+    fn payload_keys(&self, id: &str) -> usize {
+        let prefix = keys::payloads(&InstanceId::from_trusted(id));
+        let next = |from: &[u8]| self.pieces.first_from(&prefix, from).unwrap();
+        std::iter::successors(next(&prefix), |key| next(&[key, &b"\0"[..]].concat())).count()
+    }
+}
+
 #[test]
-fn an_outline_is_read_without_the_pieces_of_its_state() {
+fn a_payload_that_is_known_is_not_written_again_nor_read_for_an_outline() {
     let store = opened();
     let id = InstanceId::from_trusted("i");
-    let load = |outline_is_enough| store.instances.load(&store.pieces, &id, outline_is_enough);
-    let large = vec![7; 1 << 20];
-    store.write(&[put("i", &large, None, true)]);
-    assert_eq!(load(true).unwrap().unwrap().state.len(), 1 << 20);
-    store.write(&[put("i", &large, Some(b"outline"), true)]);
-    store.pieces.remove_all(&keys::states(&id)).unwrap();
-    assert_eq!(load(true).unwrap().unwrap().state, b"outline");
-    assert!(matches!(load(false), Err(StoreError::Corrupt { .. })));
+    let load = |detail| store.instances.load(&store.pieces, &id, detail);
+    let payload = vec![7; 1 << 20];
+    store.write_with_payload("i", (1, &payload), true);
+    assert_eq!(load(Detail::State).unwrap().unwrap().payloads, [(0, payload.clone())]);
+    // Somebody takes it away: what is not written again stays away.
+    store.pieces.remove_all(&keys::payloads(&id)).unwrap();
+    store.write_with_payload("i", (1, &payload), false);
+    assert_eq!(load(Detail::Outline).unwrap().unwrap().state, b"state");
+    assert!(matches!(load(Detail::State), Err(StoreError::Corrupt { .. })));
+    store.write_with_payload("i", (2, &payload), false);
+    assert_eq!(load(Detail::State).unwrap().unwrap().payloads, [(0, payload)]);
+}
+
+#[test]
+fn payloads_that_nobody_speaks_of_are_removed() {
+    let store = opened();
+    let (id, payload) = (InstanceId::from_trusted("i"), vec![7; 100_000]);
+    // What a crash left of a fresh instance.
+    store.pieces.write(&keys::payload(&id, 0, 9), &payload).unwrap();
+    store.pieces.write(&keys::payload(&InstanceId::from_trusted("i2"), 0, 9), &payload).unwrap();
+    store.write_with_payload("i", (1, &payload), true);
+    assert_eq!(store.payload_keys("i"), 4);
+    store.write_with_payload("i", (2, &payload[..50_000]), false);
+    assert_eq!(store.payload_keys("i"), 2);
+    store.write(&[put("i", b"state", false)]);
+    assert_eq!((store.payload_keys("i"), store.payload_keys("i2")), (0, 4));
 }
 
 #[test]
 fn neighbours_share_packs_and_what_has_none_or_would_overlap_does_not() {
     let store = opened();
     let ids: Vec<_> = (0..400).map(|n| format!("i-{n:04}")).collect();
-    let even: Vec<_> = ids.iter().step_by(2).map(|id| put(id, b"even", None, true)).collect();
+    let even: Vec<_> = ids.iter().step_by(2).map(|id| put(id, b"even", true)).collect();
     store.write(&even);
     let packed = ids.iter().filter(|id| store.packed(id)).count();
     assert!(packed >= 198, "{packed}");
     let packs = store.instances.packs.count();
     assert!((4..10).contains(&packs), "{packs}");
-    let odd: Vec<_> = ids.iter().skip(1).step_by(2).map(|id| put(id, b"odd", None, true)).collect();
+    let odd: Vec<_> = ids.iter().skip(1).step_by(2).map(|id| put(id, b"odd", true)).collect();
     store.write(&odd);
     assert!(store.instances.packs.count() <= packs + 2);
-    store.write(&[put("large", &[1; 3000], None, true), put("not ended", b"", None, false)]);
+    store.write(&[put("large", &[1; 3000], true), put("not ended", b"", false)]);
     assert!(!store.packed("large") && !store.packed("not ended"));
     for (n, id) in ids.iter().enumerate() {
         let expected = if n % 2 == 0 { &b"even"[..] } else { b"odd" };
@@ -102,17 +137,17 @@ fn neighbours_share_packs_and_what_has_none_or_would_overlap_does_not() {
 fn what_was_packed_changes_and_goes_like_anything_else() {
     let store = opened();
     let ids: Vec<_> = (0..60).map(|n| format!("i-{n:04}")).collect();
-    let all: Vec<_> = ids.iter().map(|id| put(id, b"first", None, true)).collect();
+    let all: Vec<_> = ids.iter().map(|id| put(id, b"first", true)).collect();
     store.write(&all);
     assert!(store.packed(&ids[7]));
-    store.write(&[put(&ids[7], b"second", None, false)]);
+    store.write(&[put(&ids[7], b"second", false)]);
     assert_eq!(store.state(&ids[7]).unwrap(), b"second");
     store.write(&[delete(&ids[0]), delete(&ids[7]), delete(&ids[59]), delete("i-9999")]);
     for (n, id) in ids.iter().enumerate() {
         assert_eq!(store.state(id).is_none(), [0, 7, 59].contains(&n), "{id}");
     }
     // The first of a pack comes again: it must not take the place of the others.
-    store.write(&[put(&ids[0], b"again", None, true), put("i-0000a", b"new", None, true)]);
+    store.write(&[put(&ids[0], b"again", true), put("i-0000a", b"new", true)]);
     assert_eq!(store.state(&ids[0]).unwrap(), b"again");
     assert_eq!(store.state(&ids[1]).unwrap(), b"first");
     assert_eq!(store.state("i-0000a").unwrap(), b"new");
@@ -146,7 +181,7 @@ fn whatever_is_written_in_whatever_order_is_read_as_written_last_and_packs_never
                     batch.insert(id.clone(), delete(&id));
                 } else if !batch.contains_key(&id) {
                     let state = vec![round as u8; random.below(600) as usize];
-                    batch.insert(id.clone(), put(&id, &state, None, !known));
+                    batch.insert(id.clone(), put(&id, &state, !known));
                 }
             }
             if random.below(10) == 0 {
@@ -180,7 +215,7 @@ fn what_a_crash_left_of_a_fresh_instance_is_not_part_of_its_history() {
     let id = InstanceId::from_trusted("i");
     // Pieces come before the row, and the row was not written.
     write_part(&store.pieces, &id, 0, (0, 2), b"his").unwrap();
-    let mut write = put("i", b"state", None, true);
+    let mut write = put("i", b"state", true);
     if let InstanceChange::Put { history_events, ended, .. } = &mut write.change {
         (*history_events, *ended) = (3, false);
     }

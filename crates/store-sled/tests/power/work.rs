@@ -16,8 +16,8 @@ use steadfast_core::{
     InstanceFacts, InstanceFilter, InstanceId, OrchestrationStatus, PartitionId, Position, Timestamp,
 };
 use steadfast_store::{
-    Detail, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, RowWrite, Store,
-    StoreError,
+    Detail, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, PayloadWrite, RowWrite,
+    Store, StoreError,
 };
 use steadfast_store_sled::{SledOptions, SledStore};
 
@@ -122,6 +122,13 @@ fn state(id: &InstanceId, round: u64) -> Vec<u8> {
     random.bytes(len)
 }
 
+/// The payload that some instances have, apart from their states: it is another one every few rounds.
+fn payload(id: &InstanceId, round: u64) -> Option<PayloadWrite> {
+    let name = id.as_str().bytes().fold(round / 8, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
+    let bytes = || Random(name).bytes(20_000 + (name % 60_000) as usize).into();
+    name.is_multiple_of(40).then(|| PayloadWrite { slot: 0, name: name.into(), bytes: bytes() })
+}
+
 /// The instances of a partition that a round changes; those that it deletes have no state. In order.
 fn changes(partition: PartitionId, round: u64) -> BTreeMap<InstanceId, Option<Vec<u8>>> {
     let number = partition.0;
@@ -151,7 +158,7 @@ fn write((instance, state): (InstanceId, Option<Vec<u8>>), round: u64) -> Instan
         Some(state) => InstanceChange::Put {
             history: HistoryChange::Replace(state[..state.len() / 2].into()),
             state: state.into(),
-            outline: None,
+            payloads: payload(&instance, round).into_iter().collect(),
             history_events: 1,
             fresh: short,
             ended: short,
@@ -302,9 +309,13 @@ fn check_partition(
         let written = |(round, state): &&(u64, Option<Vec<u8>>)| {
             found.reflects == position(*round) && state.as_ref() == Some(&found.state)
         };
-        let Some((_, Some(state))) = allowed.iter().find(written) else {
+        let Some((round, Some(state))) = allowed.iter().find(written) else {
             return Err(format!("{id} reflects {}, not one of {:?}", found.reflects, rounds_of(&allowed)));
         };
+        let payload = payload(&id, *round).map(|payload| (payload.slot, payload.bytes.to_vec()));
+        if !payload.iter().eq(&found.payloads) {
+            return Err(format!("the payload of {id} is another one"));
+        }
         if store.load_history(&id).map_err(failed)? != state[..state.len() / 2] {
             return Err(format!("the history of {id} is another one"));
         }

@@ -33,7 +33,8 @@ struct Instance {
     reflects: Position,
     facts: InstanceFacts,
     state: Arc<[u8]>,
-    outline: Option<Arc<[u8]>>,
+    /// By their slots: their names and bytes.
+    payloads: BTreeMap<u8, (u128, Arc<[u8]>)>,
     history_events: u64,
     /// By the number of the first event in the piece.
     history: BTreeMap<u64, Arc<[u8]>>,
@@ -69,7 +70,8 @@ impl Disk {
     }
 
     fn apply_instance(&mut self, write: &InstanceWrite) {
-        let InstanceChange::Put { state, outline, history, history_events, facts, .. } = &write.change else {
+        let InstanceChange::Put { state, payloads, history, history_events, facts, .. } = &write.change
+        else {
             self.instances.remove(&write.instance);
             return;
         };
@@ -77,14 +79,20 @@ impl Disk {
             reflects: write.reflects,
             facts: facts.clone(),
             state: Arc::clone(state),
-            outline: None,
+            payloads: BTreeMap::new(),
             history_events: 0,
             history: BTreeMap::new(),
         });
         instance.reflects = write.reflects;
         instance.facts = facts.clone();
         instance.state = Arc::clone(state);
-        instance.outline.clone_from(outline);
+        let mut before = std::mem::take(&mut instance.payloads);
+        for payload in payloads {
+            // What is there under this name stays, as in a store that does not write it again.
+            let known = before.remove(&payload.slot).filter(|(name, _)| *name == payload.name);
+            let payload_or_known = known.unwrap_or_else(|| (payload.name, Arc::clone(&payload.bytes)));
+            instance.payloads.insert(payload.slot, payload_or_known);
+        }
         instance.history_events = *history_events;
         let (at, bytes) = match history {
             HistoryChange::Append { at, bytes } => (*at, bytes),
@@ -182,10 +190,11 @@ impl Disk {
 
 impl Instance {
     fn stored(&self, id: &InstanceId, detail: Detail) -> StoredInstance {
-        let state = match detail {
-            Detail::Outline => self.outline.as_ref().unwrap_or(&self.state).to_vec(),
-            Detail::State => self.state.to_vec(),
+        let payloads = match detail {
+            Detail::Outline => Vec::new(),
+            Detail::State => self.payloads.iter().map(|(slot, (_, bytes))| (*slot, bytes.to_vec())).collect(),
         };
-        StoredInstance { instance: id.clone(), reflects: self.reflects, state }
+        let state = self.state.to_vec();
+        StoredInstance { instance: id.clone(), reflects: self.reflects, state, payloads }
     }
 }

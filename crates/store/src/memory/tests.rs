@@ -28,7 +28,7 @@ fn batch(upto: u64) -> Materialisation {
         instance: InstanceId::from_trusted(id),
         reflects: Position(upto),
         change: InstanceChange::Put {
-            outline: None,
+            payloads: Vec::new(),
             state: Arc::from(*b"state"),
             history: HistoryChange::Append { at: 0, bytes: Arc::from(*b"history") },
             history_events: 1,

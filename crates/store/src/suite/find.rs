@@ -268,30 +268,30 @@ pub fn many_and_long_tags_are_found(harness: &mut dyn Harness) -> Outcome {
     Ok(())
 }
 
-/// A state of any size is read whole, or its outline if that is enough, which follows the state.
+/// A state of any size is found whole, with its payloads only if they are asked for.
 pub fn what_is_found_is_as_detailed_as_asked_for(harness: &mut dyn Harness) -> Outcome {
     for (round, bytes) in [10, 100_000, 3 << 20, 40_000, 100].into_iter().enumerate() {
         let store = harness.store();
         let state = noise(7, bytes);
-        // An outline may be about as large as a state, too.
-        for (text, outline) in
+        for (text, payload) in
             [("none", None), ("short", Some(vec![round as u8; 50])), ("long", Some(noise(9, 70_000)))]
         {
             let write = Put::replace(text, noise(8, 500), 1).ended().state(state.clone());
-            let write = match &outline {
-                Some(outline) => write.outline(outline.clone()),
+            let write = match &payload {
+                Some(payload) => write.payload(3, round as u128, payload.clone()),
                 None => write,
             };
             put(&*store, write)?;
             let find = |detail| {
-                let found = store.find_instances(&of_prefix(text), None, 5, detail)?;
+                let mut found = store.find_instances(&of_prefix(text), None, 5, detail)?;
                 assert!(found.upto.is_none() && found.instances.len() == 1);
                 assert_eq!(found.instances[0].instance.as_str(), text);
-                Ok::<_, StoreError>(found.instances[0].state.clone())
+                Ok::<_, StoreError>(found.instances.remove(0))
             };
-            assert!(find(Detail::State)? == state, "the state of {text}, {bytes} bytes");
-            let shown = find(Detail::Outline)?;
-            assert!(shown == state || Some(shown) == outline, "the outline of {text}, {bytes} bytes");
+            let (whole, outline) = (find(Detail::State)?, find(Detail::Outline)?);
+            assert!(whole.state == state && outline.state == state, "the state of {text}, {bytes} bytes");
+            assert!(whole.payloads.into_iter().map(|(_, payload)| payload).eq(payload), "that of {text}");
+            assert!(outline.payloads.is_empty());
             assert_instance(&*store, text, &state, &noise(8, 500))?;
         }
         drop(store);

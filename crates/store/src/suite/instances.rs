@@ -15,7 +15,7 @@ use crate::{Detail, Materialisation, RowWrite, StoreError};
 pub fn metrics_count_what_is_materialised(harness: &mut dyn Harness) -> Outcome {
     let store = harness.store();
     let before = store.metrics();
-    let put = Put::append("i", 0, noise(1, 100), 4).state(noise(2, 50)).outline(noise(3, 7)).fresh();
+    let put = Put::append("i", 0, noise(1, 100), 4).state(noise(2, 50)).payload(0, 1, noise(3, 7)).fresh();
     let row = |value| RowWrite { key: b"row".to_vec(), value };
     let writes = vec![put.into_write()];
     let rows = vec![row(Some(noise(4, 20)))];
@@ -263,7 +263,8 @@ pub fn ids_may_be_any_text(harness: &mut dyn Harness) -> Outcome {
 pub fn readers_see_an_instance_before_or_after_a_write(harness: &mut dyn Harness) -> Outcome {
     let store = harness.store();
     let of = |round: u64| vec![round as u8; 40_000 + round as usize * 1000];
-    put(&*store, Put::append("i", 0, of(0), 1).fresh().state(of(0)))?;
+    let write = |put: Put<'static>, round| put.state(of(round)).payload(0, u128::from(round), of(round));
+    put(&*store, write(Put::append("i", 0, of(0), 1).fresh(), 0))?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let reading = scope.spawn(|| {
@@ -271,14 +272,15 @@ pub fn readers_see_an_instance_before_or_after_a_write(harness: &mut dyn Harness
                 let uniform =
                     |bytes: Vec<u8>| bytes.first().is_some_and(|first| bytes == of(u64::from(*first)));
                 assert!(uniform(store.load_history(&id("i"))?), "a mixture of two histories was read");
-                let found = store.load_instance(&id("i"))?;
-                assert!(found.is_some_and(|found| uniform(found.state)), "a mixture of two states was read");
+                let found = store.load_instance(&id("i"))?.expect("it is never deleted");
+                assert!(found.payloads == [(0, found.state.clone())], "a payload of another state was read");
+                assert!(uniform(found.state), "a mixture of two states was read");
             }
             Ok::<_, StoreError>(())
         });
         let written = (1..200).try_for_each(|round| {
             let round = round % 20;
-            put(&*store, Put::replace("i", of(round), 1 + round).state(of(round)))
+            put(&*store, write(Put::replace("i", of(round), 1 + round), round))
         });
         done.store(true, Ordering::Release);
         match reading.join() {

@@ -23,6 +23,7 @@
 mod find;
 mod instances;
 mod log;
+mod payloads;
 mod rows;
 
 use std::sync::Arc;
@@ -35,11 +36,12 @@ use steadfast_core::{
 pub use self::find::*;
 pub use self::instances::*;
 pub use self::log::*;
+pub use self::payloads::*;
 pub use self::rows::*;
 
 use crate::{
-    HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, Store, StoreError,
-    StoredInstance,
+    HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation, PayloadWrite, Store,
+    StoreError, StoredInstance,
 };
 
 /// What a behaviour says: an error of the store that it didn't expect, or a panic.
@@ -98,6 +100,9 @@ macro_rules! store_behaviour_suite {
             found_or_not_survives_reopening
             what_stays_is_found_while_others_change
             readers_see_an_instance_before_or_after_a_write
+            payloads_are_those_of_the_last_write
+            a_payload_with_a_known_name_may_be_written_or_not
+            payloads_of_instances_stay_apart
             rows_are_put_and_removed
             rows_come_in_key_order
             rows_of_partitions_stay_apart
@@ -160,7 +165,7 @@ struct Put<'a> {
     id: &'a str,
     reflects: u64,
     state: Vec<u8>,
-    outline: Option<Arc<[u8]>>,
+    payloads: Vec<PayloadWrite>,
     history: HistoryChange,
     events: u64,
     fresh: bool,
@@ -177,7 +182,7 @@ impl<'a> Put<'a> {
             id,
             reflects: events,
             state,
-            outline: None,
+            payloads: Vec::new(),
             history,
             events,
             fresh: false,
@@ -206,8 +211,9 @@ impl<'a> Put<'a> {
         Self { state: state.into(), ..self }
     }
 
-    fn outline(self, outline: impl Into<Arc<[u8]>>) -> Self {
-        Self { outline: Some(outline.into()), ..self }
+    fn payload(mut self, slot: u8, name: u128, bytes: impl Into<Arc<[u8]>>) -> Self {
+        self.payloads.push(PayloadWrite { slot, name, bytes: bytes.into() });
+        self
     }
 
     fn reflects(self, reflects: u64) -> Self {
@@ -220,7 +226,7 @@ impl<'a> Put<'a> {
             reflects: Position(self.reflects),
             change: InstanceChange::Put {
                 state: self.state.into(),
-                outline: self.outline,
+                payloads: self.payloads,
                 history: self.history,
                 history_events: self.events,
                 fresh: self.fresh,
