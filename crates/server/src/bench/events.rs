@@ -1,6 +1,7 @@
 //! The scenario `events`: instances with a history, that are sent events in turn. With fewer sessions in memory than
 //! there are instances, each event meets one that has to be read and replayed first.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -10,10 +11,13 @@ use steadfast_engine::{Client, HubBuilder, StartOptions};
 
 use super::load::each;
 use super::report::{Measured, Progress};
-use super::scenario::{GO, STAMP};
+use super::scenario::{GO, STAMP, payload};
 use super::{BenchArguments, fill};
 
-const EVENTFUL: OrchestrationName<(u64, u64), ()> = OrchestrationName::new("eventful");
+/// How many activities it does and how many events it waits for; the text only makes the input longer.
+type Input = (u64, u64, String);
+
+const EVENTFUL: OrchestrationName<Input, ()> = OrchestrationName::new("eventful");
 
 /// How many activities are under way at once: a long history is to be there soon.
 const AT_ONCE: usize = 100;
@@ -24,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) fn register(builder: HubBuilder) -> HubBuilder {
     builder.register(orchestration(
         "eventful",
-        |ctx: OrchestrationContext, (steps, events): (u64, u64)| async move {
+        |ctx: OrchestrationContext, (steps, events, _): Input| async move {
             for first in (0..steps).step_by(AT_ONCE) {
                 let last = steps.min(first + AT_ONCE as u64);
                 try_join_all((first..last).map(|step| ctx.call(STAMP, step))).await?;
@@ -46,13 +50,17 @@ pub(super) async fn run(
 ) -> Result<Measured> {
     let BenchArguments { instances, concurrency, steps, events, .. } = *arguments;
     let id = |number: u64| format!("eventful-{number:09}");
-    each(client, instances, concurrency, &Progress::new(true, 0), move |client, number| async move {
-        let options = StartOptions { instance_id: Some(id(number)), ..StartOptions::default() };
-        client.start_with(EVENTFUL, (steps, events), options).await?;
-        while client.state(&id(number)).await?.custom_status.is_none() {
-            tokio::time::sleep(LOOK).await;
+    let text: Arc<str> = payload(arguments.payload_bytes).into();
+    each(client, instances, concurrency, &Progress::new(true, 0), move |client, number| {
+        let text = text.clone();
+        async move {
+            let options = StartOptions { instance_id: Some(id(number)), ..StartOptions::default() };
+            client.start_with(EVENTFUL, (steps, events, text.to_string()), options).await?;
+            while client.state(&id(number)).await?.custom_status.is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok(())
         }
-        Ok(())
     })
     .await?;
     fill::settle().await;

@@ -108,7 +108,7 @@ pub(crate) struct BenchArguments {
     /// For events: how many each instance gets.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
-    /// For carry: how long the payload is.
+    /// For carry: how long the payload is. For events: how much longer it makes the input of each instance.
     #[arg(long, default_value_t = 0)]
     payload_bytes: usize,
     /// For hello, ping and carry: so many begin a second, whatever becomes of those before, and latencies count from when each
