@@ -14,8 +14,8 @@ use crate::error::{corrupt, from_io};
 /// The format that this version writes. Any change of what is stored, or how, gets a new number.
 const FORMAT: u32 = 5;
 
-/// The oldest format that can be read. Format 3 has no packs, and up to format 4 no payload is apart from its instance's state. Both
-/// are read as they are, so that a hub becomes one of format 5 by saying so.
+/// The oldest format that can be read. Format 3 has no packs, and up to format 4 no payload is apart from its instance's state
+/// and no row is compressed. Both are read as they are, so that a hub becomes one of format 5 by saying so.
 const FORMAT_MIN: u32 = 3;
 
 const FILE: &str = "hub";

@@ -21,7 +21,7 @@ use crate::{
 
 /// From this size on, in bytes, an input or output is stored apart from the state: it is written once and not whenever something
 /// else of its instance has changed, and a list that does not show it does not read it.
-const APART_FROM: usize = 16 << 10;
+const APART_FROM: usize = 8 << 10;
 
 /// The slots of payloads that are apart.
 const INPUT: u8 = 0;

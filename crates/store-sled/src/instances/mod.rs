@@ -7,15 +7,17 @@
 //! a large state a new version. A payload has a name, under which it never changes: one that the old row speaks of as well
 //! stays where it is.
 //!
-//! Rows of instances that are new and have ended already are in packs, many in one value (`packs`). One that changes
-//! after all gets a row of its own, which counts instead.
+//! Long rows are compressed (`compressed`). Rows of instances that are new and have ended already are in packs, many in one value
+//! (`packs`). One that changes after all gets a row of its own, which counts instead.
 
+mod compressed;
 mod pack;
 mod packs;
 mod row;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +29,7 @@ use steadfast_store::{
 
 use self::packs::{Packed, Packs};
 use self::row::{Head, PayloadPlace, Payloads, Row, State};
-use crate::database::Database;
+use crate::database::{Database, VALUE_BYTES_MAX};
 use crate::error::{corrupt, from_sled};
 use crate::keys::{self, Part};
 use crate::pieces::Pieces;
@@ -100,8 +102,11 @@ impl Instances {
         self.removed.fetch_add(packs, Ordering::Relaxed);
         let mut candidates = Vec::new();
         for write in writes {
-            match packable(write) {
-                Some(row) => candidates.push((&write.instance, row)),
+            match whole_row(write) {
+                Some(row) if packs::fits(&write.instance, row.len()) => {
+                    candidates.push((&write.instance, row));
+                }
+                Some(row) => self.put(&write.instance, &row)?,
                 None => self.write_alone(pieces, write)?,
             }
         }
@@ -119,7 +124,8 @@ impl Instances {
             return pieces.remove_all(&keys::instance(id));
         };
         let old = if *fresh { None } else { self.get(id)? };
-        let old = old.as_deref().map(|value| decode(id, value)).transpose()?;
+        let old = old.as_deref().map(|value| decompress(id, value)).transpose()?;
+        let old = old.as_deref().map(|row| decode(id, row)).transpose()?;
         if old.is_none() && !fresh {
             pieces.remove_all(&keys::instance(id))?;
         }
@@ -145,7 +151,7 @@ impl Instances {
             State::Elsewhere { len: state.len(), outline: None }
         };
         let row = Row { head, history: inline.then_some(plan.bytes), payloads: places, state };
-        self.put(id, &row::encode(&row))?;
+        self.put(id, &compressed::compress(row::encode(&row)))?;
         self.remove_outdated(pieces, id, &plan, &row, old.as_ref())
     }
 
@@ -239,7 +245,7 @@ impl Instances {
     ) -> Result<Option<T>, StoreError> {
         let mut value = self.get(id)?;
         while let Some(found) = value {
-            if let Some(read) = read(&decode(id, &found)?)? {
+            if let Some(read) = read(&decode(id, &decompress(id, &found)?)?)? {
                 return Ok(Some(read));
             }
             value = self.get(id)?;
@@ -251,23 +257,32 @@ impl Instances {
     }
 }
 
-/// The row of an instance that can be packed: nothing was stored under its id, it has ended, and all of it fits into a short row.
-fn packable(write: &InstanceWrite) -> Option<Vec<u8>> {
+/// The row, as it is stored, of an instance of which there is nothing else: nothing was stored under its id, it has ended, and all
+/// of it fits into the row.
+fn whole_row(write: &InstanceWrite) -> Option<Vec<u8>> {
     let InstanceChange::Put { state, payloads, history, history_events, fresh: true, ended: true, .. } =
         &write.change
     else {
         return None;
     };
-    if !payloads.is_empty() {
-        return None;
-    }
     let (HistoryChange::Replace(history) | HistoryChange::Append { at: 0, bytes: history }) = history else {
         return None;
     };
+    if !payloads.is_empty() {
+        return None;
+    }
     let head = Head { reflects: write.reflects, events: *history_events, generation: 0, state_version: 0 };
     let payloads = Payloads::default();
     let row = Row { head, history: Some(history), payloads, state: State::Here(state) };
-    packs::fits(&write.instance, row::encoded_bytes(&row)).then(|| row::encode(&row))
+    if row::encoded_bytes(&row) > compressed::ROW_BYTES_MAX {
+        return None;
+    }
+    Some(compressed::compress(row::encode(&row))).filter(|row| row.len() <= VALUE_BYTES_MAX)
+}
+
+fn decompress<'a>(id: &InstanceId, value: &'a [u8]) -> Result<Cow<'a, [u8]>, StoreError> {
+    compressed::decompress(value)
+        .ok_or_else(|| corrupt(format!("instance {id}"), "its compressed row is damaged"))
 }
 
 fn decode<'a>(id: &InstanceId, value: &'a [u8]) -> Result<Row<'a>, StoreError> {

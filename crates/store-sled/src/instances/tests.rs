@@ -125,8 +125,10 @@ fn neighbours_share_packs_and_what_has_none_or_would_overlap_does_not() {
     let odd: Vec<_> = ids.iter().skip(1).step_by(2).map(|id| put(id, b"odd", true)).collect();
     store.write(&odd);
     assert!(store.instances.packs.count() <= packs + 2);
-    store.write(&[put("large", &[1; 3000], true), put("not ended", b"", false)]);
-    assert!(!store.packed("large") && !store.packed("not ended"));
+    let large = Random(1).bytes(3000);
+    let others = [put("large", &large, true), put("large-too", &large, true), put("not ended", b"", false)];
+    store.write(&others);
+    assert!(others.iter().all(|write| !store.packed(write.instance.as_str())));
     for (n, id) in ids.iter().enumerate() {
         let expected = if n % 2 == 0 { &b"even"[..] } else { b"odd" };
         assert_eq!(store.state(id).as_deref(), Some(expected), "{id}");
@@ -157,6 +159,10 @@ fn what_was_packed_changes_and_goes_like_anything_else() {
 struct Random(u64);
 
 impl Random {
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.below(256) as u8).collect()
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -221,4 +227,33 @@ fn what_a_crash_left_of_a_fresh_instance_is_not_part_of_its_history() {
     }
     store.write(&[write]);
     assert_eq!(store.state("i").unwrap(), b"state");
+}
+
+#[test]
+fn what_is_said_several_times_is_stored_once_and_goes_on_like_anything_else() {
+    let store = opened();
+    let id = InstanceId::from_trusted("i");
+    let text = Random(3).bytes(9000);
+    let mut write = put("i", &text, true);
+    let history = text.repeat(4);
+    let set = |write: &mut InstanceWrite, change: HistoryChange, events| {
+        let InstanceChange::Put { history, history_events, ended, .. } = &mut write.change else { return };
+        (*history, *history_events, *ended) = (change, events, events == 4);
+    };
+    set(&mut write, HistoryChange::Append { at: 0, bytes: history.as_slice().into() }, 4);
+    store.write(&[write]);
+    assert!(store.instances.get(&id).unwrap().unwrap().len() < 10_000);
+    assert!(store.pieces.first_from(&[], &[]).unwrap().is_none());
+    let load = || {
+        let stored = store.instances.load(&store.pieces, &id, Detail::State).unwrap().unwrap();
+        (stored.state, store.instances.load_history(&store.pieces, &id).unwrap())
+    };
+    assert!(load() == (text, history.clone()));
+    // It was rewound.
+    let mut write = put("i", b"again", false);
+    set(&mut write, HistoryChange::Append { at: 4, bytes: Arc::from(*b"more") }, 5);
+    store.write(&[write]);
+    assert!(load() == (b"again".to_vec(), [&history, &b"more"[..]].concat()));
+    store.write(&[delete("i")]);
+    assert!(store.instances.is_empty() && store.pieces.first_from(&[], &[]).unwrap().is_none());
 }
