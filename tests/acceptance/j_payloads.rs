@@ -296,6 +296,13 @@ impl StorageCodec for Masked {
 
 const SECRET: &str = "correct-horse-battery-staple";
 
+/// How the input of the instance "long" begins, which is too long to be kept with the rest of its state.
+const LONG_SECRET: &str = "incorrect-mule-battery-staple";
+
+fn long_secret() -> String {
+    format!("{LONG_SECRET}{}", noise(20_000, 11))
+}
+
 /// Leaves the secret wherever something is kept.
 async fn leave_secrets(client: &Client) {
     let options = StartOptions { tags: [("note".to_owned(), "a tag".to_owned())].into(), ..with_id("lorry") };
@@ -305,6 +312,8 @@ async fn leave_secrets(client: &Client) {
     client.start_with(keep, SECRET.to_owned(), with_id("waits")).await.unwrap();
     client.raise_event("waits", SECRET, SECRET).await.unwrap();
     client.suspend("waits", SECRET).await.unwrap();
+    client.start_with(keep, long_secret(), with_id("long")).await.unwrap();
+    until(client, "long", |state| state.status == OrchestrationStatus::Running).await;
     client.start_with(keep, SECRET.to_owned(), with_id("ended")).await.unwrap();
     client.terminate("ended", SECRET, false).await.unwrap();
     let failing = OrchestrationName::<(), ()>::new("failing");
@@ -324,21 +333,28 @@ async fn nothing_readable_lands_on_disk_behind_a_codec_and_everything_is_there_a
     let hub = failing(TaskHub::builder(clear.path())).start().await.unwrap();
     leave_secrets(&hub.client()).await;
     drop(hub);
-    assert!(holds(&bytes_below(clear.path()), SECRET), "else this test would find nothing in any case");
+    let readable = bytes_below(clear.path());
+    let all = [SECRET, LONG_SECRET].into_iter().all(|secret| holds(&readable, secret));
+    assert!(all, "else this test would find nothing in any case");
+    let reveals = |place: &Path| {
+        let bytes = bytes_below(place);
+        holds(&bytes, SECRET) || holds(&bytes, LONG_SECRET)
+    };
 
     let open = || failing(TaskHub::builder(coded.path())).storage_codec(Masked::default()).start();
     let hub = open().await.unwrap();
     leave_secrets(&hub.client()).await;
-    assert!(!holds(&bytes_below(coded.path()), SECRET), "while the hub runs");
+    assert!(!reveals(coded.path()), "while the hub runs");
     drop(hub);
-    assert!(!holds(&bytes_below(coded.path()), SECRET), "after a crash");
+    assert!(!reveals(coded.path()), "after a crash");
     let hub = open().await.unwrap();
     check_lorry(&hub.client(), SECRET).await;
     let suspended = until(&hub.client(), "waits", |state| state.reason.is_some()).await;
     assert_eq!(suspended.reason.unwrap(), SECRET);
     stop(hub).await;
-    assert!(!holds(&bytes_below(coded.path()), SECRET), "after a stop");
+    assert!(!reveals(coded.path()), "after a stop");
     let hub = open().await.unwrap();
+    assert_eq!(hub.client().state("long").await.unwrap().input.decode::<String>().unwrap(), long_secret());
     let failed = hub.client().state("failed").await.unwrap().failure.unwrap();
     assert!(failed.message.contains(SECRET));
     stop(hub).await;

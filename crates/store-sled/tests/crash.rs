@@ -48,8 +48,8 @@ fn history(from: u64, to: u64) -> Vec<u8> {
 /// A payload that stays for a few materialisations.
 fn payload(upto: u64) -> PayloadWrite {
     let name = upto / 8;
-    let bytes = vec![name as u8; 20_000 + 500 * (name as usize % 100)].into();
-    PayloadWrite { slot: 0, name: name.into(), bytes }
+    let len = 20_000 + 500 * (name as usize % 100);
+    PayloadWrite::new(0, name.into(), len, move || Ok(vec![name as u8; len].into()))
 }
 
 /// Materialises everything up to a position, replacing the history now and then as a new execution does.
@@ -91,7 +91,7 @@ fn check(store: &SledStore, acknowledged: u64) -> Vec<u64> {
             let reflects = found.reflects.0;
             assert!(reflects >= snapshot.upto.0 && reflects <= last);
             assert_eq!(found.state, vec![reflects as u8; 10 + 1000 * (reflects as usize % 100)]);
-            assert!(found.payloads == [(0, payload(reflects).bytes.to_vec())]);
+            assert!(found.payloads == [(0, payload(reflects).bytes().unwrap().to_vec())]);
             assert!(store.load_history(&instance(partition)).unwrap() == history(0, reflects));
             let found = store.find_instances(&InstanceFilter::default(), None, 100, Detail::State).unwrap();
             assert!(found.instances.iter().any(|found| found.instance == instance(partition)));

@@ -23,6 +23,10 @@ use crate::{
 /// else of its instance has changed, and a list that does not show it does not read it.
 const APART_FROM: usize = 8 << 10;
 
+/// The same for an instance that is first written when it has ended: its state will not be written again, and beside its history
+/// a payload that both have is stored once.
+const APART_FROM_ENDED: usize = 16 << 10;
+
 /// The slots of payloads that are apart.
 const INPUT: u8 = 0;
 const OUTPUT: u8 = 1;
@@ -47,9 +51,9 @@ fn instance_write(captured: &CapturedInstance, reflects: Position, buffer: &mut 
     let change = match &captured.change {
         CapturedChange::Deleted => InstanceChange::Delete,
         CapturedChange::Put { state, replace, at, history, fresh } => InstanceChange::Put {
-            payloads: payloads_apart(state),
+            payloads: payloads_apart(state, *fresh),
             state: {
-                without_payloads_apart(state).encode(buffer);
+                without_payloads_apart(state, *fresh).encode(buffer);
                 Arc::from(&buffer[..])
             },
             history: if *replace {
@@ -66,30 +70,34 @@ fn instance_write(captured: &CapturedInstance, reflects: Position, buffer: &mut 
     InstanceWrite { instance: captured.instance.clone(), reflects, change }
 }
 
-fn is_apart(payload: &Payload) -> bool {
-    payload.len() >= APART_FROM
+fn apart_from(state: &InstanceState, fresh: bool) -> usize {
+    if fresh && state.status.is_terminal() { APART_FROM_ENDED } else { APART_FROM }
 }
 
-/// The long payloads of a state. An execution has one input, and one output for each time that it ends: one that failed may be
-/// rewound.
-fn payloads_apart(state: &InstanceState) -> Vec<PayloadWrite> {
+/// The long payloads of a state. An execution has one input and ends once; should one ever end again, its output has another name.
+fn payloads_apart(state: &InstanceState, fresh: bool) -> Vec<PayloadWrite> {
     let execution = state.execution.uuid().as_u128();
     let ended = state.completed_at.map_or(0, Timestamp::as_micros) as u64;
     let end = u128::from(state.history_events) << 64 | u128::from(ended);
     let input = Some((INPUT, execution, &state.input));
     let output = state.output.as_ref().map(|output| (OUTPUT, execution ^ end, output));
-    let apart = input.into_iter().chain(output).filter(|(_, _, payload)| is_apart(payload));
+    let from = apart_from(state, fresh);
+    let apart = input.into_iter().chain(output).filter(|(_, _, payload)| payload.len() >= from);
     apart
-        .map(|(slot, name, payload)| PayloadWrite { slot, name, bytes: codec::encode_to_vec(payload).into() })
+        .map(|(slot, name, payload)| {
+            let payload = payload.clone();
+            PayloadWrite::new(slot, name, payload.len(), move || Ok(codec::encode_to_vec(&payload).into()))
+        })
         .collect()
 }
 
-fn without_payloads_apart(state: &InstanceState) -> Cow<'_, InstanceState> {
+fn without_payloads_apart(state: &InstanceState, fresh: bool) -> Cow<'_, InstanceState> {
+    let from = apart_from(state, fresh);
     let mut state = Cow::Borrowed(state);
-    if is_apart(&state.input) {
+    if state.input.len() >= from {
         state.to_mut().input = Payload::null();
     }
-    if state.output.as_ref().is_some_and(is_apart) {
+    if state.output.as_ref().is_some_and(|output| output.len() >= from) {
         state.to_mut().output = None;
     }
     state
@@ -103,7 +111,7 @@ pub fn instance_state(stored: &StoredInstance) -> Result<InstanceState, StoreErr
     let damaged = |error: DecodeError| corrupt("state", &stored.instance, &error.problem);
     let mut state = InstanceState::decode(&stored.state).map_err(damaged)?;
     for (slot, payload) in &stored.payloads {
-        let payload = codec::decode(&mut &payload[..]).map_err(damaged)?;
+        let payload = codec::decode_all(payload).map_err(damaged)?;
         match *slot {
             INPUT => state.input = payload,
             OUTPUT => state.output = Some(payload),
@@ -276,22 +284,27 @@ mod tests {
         }
     }
 
-    #[track_caller]
-    fn assert_comes_back(store: &MemoryStore, state: &InstanceState) {
+    fn write(store: &MemoryStore, state: &InstanceState, fresh: bool) -> StoredInstance {
         let change = CapturedChange::Put {
             state: Arc::new(state.clone()),
             replace: true,
             at: 0,
             history: Arc::from([]),
-            fresh: false,
+            fresh,
         };
         let captured = CapturedInstance { instance: state.instance.clone(), change };
         let instances = vec![instance_write(&captured, Position(1), &mut Vec::new())];
         let batch = Materialisation { upto: Position(1), instances, rows: Vec::new() };
         store.materialise(PartitionId(0), &batch).unwrap();
         let stored = store.load_instance(&state.instance).unwrap().unwrap();
-        assert!(stored.state.len() < 1000, "the payloads are not apart");
         assert_eq!(instance_state(&stored).unwrap(), *state);
+        stored
+    }
+
+    #[track_caller]
+    fn assert_comes_back(store: &MemoryStore, state: &InstanceState) {
+        let stored = write(store, state, false);
+        assert!(stored.state.len() < 1000, "the payloads are not apart");
         let outline = StoredInstance { payloads: Vec::new(), ..stored };
         let expected = InstanceState { input: Payload::null(), output: None, ..state.clone() };
         assert_eq!(instance_state(&outline).unwrap(), expected);
@@ -302,6 +315,18 @@ mod tests {
         let store = MemoryStore::new(1);
         assert_comes_back(&store, &running());
         assert_comes_back(&store, &completed(&running(), 9, "output"));
+    }
+
+    #[test]
+    fn what_is_written_once_keeps_its_payloads_unless_they_are_long_for_a_list() {
+        let output = Payload::from_json(format!("\"{}\"", "o".repeat(APART_FROM)));
+        let apart = |state: &InstanceState, fresh| write(&MemoryStore::new(1), state, fresh).payloads.len();
+        let ended = completed(&running(), 9, "output");
+        assert_eq!((apart(&ended, true), apart(&ended, false)), (2, 2));
+        let ended = InstanceState { output: Some(output.clone()), ..ended };
+        assert_eq!((apart(&ended, true), apart(&ended, false)), (1, 2));
+        let begun = InstanceState { input: output, ..running() };
+        assert_eq!((apart(&begun, true), apart(&begun, false)), (1, 1));
     }
 
     #[test]

@@ -71,13 +71,7 @@ impl CodedStore {
     }
 
     fn encode(&self, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let failed = |error: CodecFailure| StoreError::Io {
-            doing: "encoding what is to be stored",
-            problem: error.to_string(),
-        };
-        let mut coded = self.codec.encode(bytes).map_err(failed)?;
-        coded.insert(0, MARK);
-        Ok(coded)
+        encode(&*self.codec, bytes)
     }
 
     fn decode(&self, place: impl Fn() -> String, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
@@ -120,7 +114,8 @@ impl CodedStore {
         if let InstanceChange::Put { state, payloads, history, .. } = &mut write.change {
             *state = self.encode(state)?.into();
             for payload in payloads {
-                payload.bytes = self.encode(&payload.bytes)?.into();
+                let codec = self.codec.clone();
+                *payload = payload.then(move |bytes| Ok(encode(&*codec, bytes)?.into()));
             }
             match history {
                 HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes) => {
@@ -130,6 +125,16 @@ impl CodedStore {
         }
         Ok(write)
     }
+}
+
+fn encode(codec: &dyn StorageCodec, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let failed = |error: CodecFailure| StoreError::Io {
+        doing: "encoding what is to be stored",
+        problem: error.to_string(),
+    };
+    let mut coded = codec.encode(bytes).map_err(failed)?;
+    coded.insert(0, MARK);
+    Ok(coded)
 }
 
 impl StoreLayer for CodedStore {

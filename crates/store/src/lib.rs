@@ -10,6 +10,7 @@ mod coded;
 mod error;
 mod layer;
 mod memory;
+mod payload;
 #[cfg(feature = "suite")]
 pub mod suite;
 
@@ -17,6 +18,7 @@ pub use coded::{CodecFailure, CodedStore, StorageCodec};
 pub use error::StoreError;
 pub use layer::StoreLayer;
 pub use memory::{Fault, FaultPoint, MemoryStore, Operation, Survival};
+pub use payload::PayloadWrite;
 
 use std::sync::Arc;
 
@@ -52,7 +54,7 @@ pub struct Materialisation {
 }
 
 impl Materialisation {
-    /// The bytes of states, payloads, histories and rows in it.
+    /// The bytes of states, histories and rows in it, and of payloads that a store may not have yet, before they are encoded.
     pub fn bytes(&self) -> u64 {
         let instances = self.instances.iter().map(InstanceWrite::bytes);
         let rows = self.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len));
@@ -72,29 +74,19 @@ pub struct InstanceWrite {
 }
 
 impl InstanceWrite {
-    /// The bytes of its state, the payloads apart from it, and its history.
+    /// The bytes of its state and its history, and of the payloads apart from the state if a new execution brings them or one has
+    /// ended with them: before they are encoded.
     pub fn bytes(&self) -> usize {
         match &self.change {
-            InstanceChange::Put { state, payloads, history, .. } => {
+            InstanceChange::Put { state, payloads, history, fresh, ended, .. } => {
                 let (HistoryChange::Append { bytes, .. } | HistoryChange::Replace(bytes)) = history;
-                state.len() + payloads.iter().map(|payload| payload.bytes.len()).sum::<usize>() + bytes.len()
+                let may_be_new = *fresh || *ended || matches!(history, HistoryChange::Replace(_));
+                let payloads = payloads.iter().filter(|_| may_be_new).map(PayloadWrite::text_bytes);
+                state.len() + bytes.len() + payloads.sum::<usize>()
             }
             InstanceChange::Delete => 0,
         }
     }
-}
-
-/// A long payload of an instance, apart from its state: it stays what it is while the state changes, and need not be read
-/// with it.
-#[derive(Debug, Clone)]
-pub struct PayloadWrite {
-    /// Which of the instance's payloads it is. No two of one write are the same.
-    pub slot: u8,
-    /// What it is known by: as long as the name in a slot is the same, so is what the bytes say, even if they are encoded in another
-    /// way, and a store that has them need not write them again.
-    pub name: u128,
-    /// The encoded payload.
-    pub bytes: Arc<[u8]>,
 }
 
 /// How an instance changes.
@@ -204,8 +196,7 @@ pub struct StoreMetrics {
     pub log_records: u64,
     /// Instances written to the instance store; one that was deleted counts as well.
     pub materialised_instances: u64,
-    /// Bytes of states, payloads, histories and rows handed in for the instance store, without what the store itself adds. A
-    /// payload counts also when the store has it already and does not write it again.
+    /// Bytes handed in for the instance store, as [`Materialisation::bytes`] counts them, without what the store itself adds.
     pub materialised_bytes: u64,
 }
 

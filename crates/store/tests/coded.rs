@@ -9,7 +9,7 @@ use steadfast_core::{InstanceFacts, InstanceId, OrchestrationStatus, PartitionId
 use steadfast_store::suite::Harness;
 use steadfast_store::{
     CodecFailure, CodedStore, HistoryChange, InstanceChange, InstanceWrite, LogRecord, Materialisation,
-    MemoryStore, RowWrite, StorageCodec, Store, StoreError, bridge, store_behaviour_suite,
+    MemoryStore, PayloadWrite, RowWrite, StorageCodec, Store, StoreError, bridge, store_behaviour_suite,
 };
 
 /// Encodes the same bytes differently each time, as an encryption does, and notices another key.
@@ -77,7 +77,7 @@ fn fill(store: &dyn Store) {
     let record = |position| LogRecord { partition: PARTITION, position, bytes: Arc::from(&b"plaintext"[..]) };
     store.append(&[record(Position(1)), record(Position(2))]).unwrap();
     let change = InstanceChange::Put {
-        payloads: Vec::new(),
+        payloads: vec![PayloadWrite::new(0, 1, 9, || Ok(Arc::from(&b"plaintext"[..])))],
         state: Arc::from(&b"plaintext"[..]),
         history: HistoryChange::Replace(Arc::from(&b"plaintext"[..])),
         history_events: 1,
@@ -101,8 +101,10 @@ fn read_everything(store: &dyn Store) -> Vec<Result<Vec<u8>, StoreError>> {
         read.and(log),
         store.load_partition(PARTITION).map(|snapshot| snapshot.rows[0].1.clone()),
         store.load_instance(&instance()).map(|found| found.unwrap().state),
+        store.load_instance(&instance()).map(|found| found.unwrap().payloads[0].1.clone()),
         store.load_history(&instance()),
         bridge::stored_instances(store).map(|found| found[0].state.clone()),
+        bridge::stored_instances(store).map(|found| found[0].payloads[0].1.clone()),
     ]
 }
 

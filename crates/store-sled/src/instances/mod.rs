@@ -3,7 +3,7 @@
 //!
 //! A row is written after the pieces it speaks of, and pieces that it spoke of before are removed after it. So a
 //! crash leaves either the old row with all of its pieces or the new one, and pieces that nobody speaks of are
-//! removed by the next write of that instance. A history that is replaced gets a new generation for that reason, and
+//! removed by the next write that changes what the row speaks of, or with the instance. A history that is replaced gets a new generation for that reason, and
 //! a large state a new version. A payload has a name, under which it never changes: one that the old row speaks of as well
 //! stays where it is.
 //!
@@ -163,7 +163,6 @@ impl Instances {
         row: &Row<'_>,
         old: Option<&Row<'_>>,
     ) -> Result<(), StoreError> {
-        // Of one that is fresh there may be some that a crash left.
         if row.payloads != old.map_or(Payloads::default(), |old| old.payloads) {
             let kept = row.payloads.iter().map(|place| keys::payload(id, place.slot, place.name));
             pieces.remove_all_but(&keys::payloads(id), &kept.collect::<Vec<_>>())?;
@@ -250,7 +249,10 @@ impl Instances {
             }
             value = self.get(id)?;
             if value.as_deref() == Some(&*found) {
-                return Err(corrupt(format!("instance {id}"), "a piece of its state or history is missing"));
+                return Err(corrupt(
+                    format!("instance {id}"),
+                    "a piece of its state, its payloads or its history is missing",
+                ));
             }
         }
         Ok(None)
@@ -335,12 +337,14 @@ fn write_payloads(
     payloads: &[PayloadWrite],
     old: Option<&Row<'_>>,
 ) -> Result<Vec<PayloadPlace>, StoreError> {
-    let write = |&PayloadWrite { slot, name, ref bytes }| {
+    let write = |payload: &PayloadWrite| {
+        let (slot, name) = (payload.slot(), payload.name());
         let mut known = old.into_iter().flat_map(|old| old.payloads.iter());
         if let Some(known) = known.find(|known| (known.slot, known.name) == (slot, name)) {
             return Ok(known);
         }
-        pieces.write(&keys::payload(id, slot, name), bytes)?;
+        let bytes = payload.bytes()?;
+        pieces.write(&keys::payload(id, slot, name), &bytes)?;
         Ok(PayloadPlace { slot, name, len: bytes.len() })
     };
     payloads.iter().map(write).collect()

@@ -68,7 +68,8 @@ impl Opened {
     fn write_with_payload(&self, id: &str, payload: (u128, &[u8]), fresh: bool) {
         let mut write = put(id, b"state", fresh);
         if let InstanceChange::Put { payloads, .. } = &mut write.change {
-            payloads.push(PayloadWrite { slot: 0, name: payload.0, bytes: payload.1.into() });
+            let (name, bytes): (_, Arc<[u8]>) = (payload.0, payload.1.into());
+            payloads.push(PayloadWrite::new(0, name, bytes.len(), move || Ok(bytes.clone())));
         }
         self.write(&[write]);
     }
@@ -95,6 +96,53 @@ fn a_payload_that_is_known_is_not_written_again_nor_read_for_an_outline() {
     assert!(matches!(load(Detail::State), Err(StoreError::Corrupt { .. })));
     store.write_with_payload("i", (2, &payload), false);
     assert_eq!(load(Detail::State).unwrap().unwrap().payloads, [(0, payload)]);
+}
+
+#[test]
+fn a_payload_that_is_known_is_not_even_encoded() {
+    let store = opened();
+    store.write_with_payload("i", (1, b"payload"), true);
+    let mut write = put("i", b"again", false);
+    if let InstanceChange::Put { payloads, .. } = &mut write.change {
+        payloads.push(PayloadWrite::new(0, 1, 7, || unreachable!("the store has it")));
+    }
+    store.write(&[write]);
+    let stored = store.instances.load(&store.pieces, &InstanceId::from_trusted("i"), Detail::State);
+    let stored = stored.unwrap().unwrap();
+    assert_eq!((stored.state, stored.payloads), (b"again".to_vec(), vec![(0, b"payload".to_vec())]));
+}
+
+/// Flags, position, events, generation, state version, history, and what comes behind it: a row as format 4 has it.
+fn row_of_format_4(flags: u8, rest: &[u8]) -> Vec<u8> {
+    let history = b"history";
+    [&[flags], &[0; 7][..], &[1], &[0; 7], &[1], &[0; 4], &[0, 0, 0, 3], &[0, 0, 0, 7], history, rest]
+        .concat()
+}
+
+#[test]
+fn rows_of_format_4_are_read_and_written_over() {
+    let large = vec![7; 100_000];
+    let len = (large.len() as u64).to_be_bytes();
+    // The history is in the row; the state as well, or elsewhere, without or with an outline.
+    let rows = [
+        (row_of_format_4(1, b"state"), &b"state"[..], &b"state"[..]),
+        (row_of_format_4(1 | 2, &len), &large, &large),
+        (row_of_format_4(1 | 2 | 4, &[&len, &b"outline"[..]].concat()), &large, b"outline"),
+    ];
+    for (row, state, outline) in rows {
+        let store = opened();
+        let id = InstanceId::from_trusted("i");
+        store.pieces.write(&keys::state(&id, 3), &large).unwrap();
+        store.instances.put(&id, &row).unwrap();
+        let load = |detail| store.instances.load(&store.pieces, &id, detail).unwrap().unwrap();
+        assert!(load(Detail::State).state == state && load(Detail::Outline).state == outline);
+        assert_eq!(store.state("i").as_deref(), Some(state));
+        store.write_with_payload("i", (1, b"payload"), false);
+        assert_eq!(store.state("i").unwrap(), b"state");
+        assert_eq!(load(Detail::State).payloads, [(0, b"payload".to_vec())]);
+        store.write(&[delete("i")]);
+        assert!(store.instances.is_empty());
+    }
 }
 
 #[test]

@@ -181,10 +181,12 @@ impl Journal {
     /// Up to which entry everything done to a file is durable when the power goes before entry `end`.
     fn durable(&self, file: u64, end: usize) -> usize {
         let of_it = |entry: &&Entry| entry.file == file;
-        let ended = self.entries[..end].iter().filter(of_it).rev().find_map(|entry| match entry.event {
+        // They are numbered as they begin; one that began before may end later.
+        let ended = self.entries[..end].iter().filter(of_it).filter_map(|entry| match entry.event {
             Event::SyncEnds(sync) => Some(sync),
             _ => None,
         });
+        let ended = ended.max();
         let begins = |entry: &Entry| matches!(entry.event, Event::SyncBegins(sync) if Some(sync) == ended);
         self.entries[..end].iter().rposition(begins).unwrap_or(0)
     }

@@ -125,17 +125,23 @@ fn state(id: &InstanceId, round: u64) -> Vec<u8> {
 /// The payload that some instances have, apart from their states: it is another one every few rounds.
 fn payload(id: &InstanceId, round: u64) -> Option<PayloadWrite> {
     let name = id.as_str().bytes().fold(round / 8, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
-    let bytes = || Random(name).bytes(20_000 + (name % 60_000) as usize).into();
-    name.is_multiple_of(40).then(|| PayloadWrite { slot: 0, name: name.into(), bytes: bytes() })
+    let len = 20_000 + (name % 60_000) as usize;
+    let payload = PayloadWrite::new(0, name.into(), len, move || Ok(Random(name).bytes(len).into()));
+    name.is_multiple_of(40).then_some(payload)
+}
+
+/// An id that begins like this and belongs to the partition: a store keeps neighbours of one partition together.
+fn id(partition: PartitionId, text: &str) -> InstanceId {
+    let ids = (0..).map(|number: u32| InstanceId::from_trusted(format!("{text}-{number}")));
+    ids.into_iter().find(|id| id.partition(PARTITIONS) == partition).unwrap()
 }
 
 /// The instances of a partition that a round changes; those that it deletes have no state. In order.
 fn changes(partition: PartitionId, round: u64) -> BTreeMap<InstanceId, Option<Vec<u8>>> {
-    let number = partition.0;
     let mut random = random(partition, round);
-    let lasting = (0..CHANGED_PER_ROUND).map(|_| format!("lasting-{:05}-{number}", random.below(LASTING)));
+    let lasting = (0..CHANGED_PER_ROUND).map(|_| format!("lasting-{:05}", random.below(LASTING)));
     let mut changes: BTreeMap<_, _> = lasting
-        .map(InstanceId::from_trusted)
+        .map(|text| id(partition, &text))
         .map(|id| {
             let state = state(&id, round);
             // One of ten is deleted, and comes again some day.
@@ -143,7 +149,7 @@ fn changes(partition: PartitionId, round: u64) -> BTreeMap<InstanceId, Option<Ve
         })
         .collect();
     let short = |born: u64| (0..SHORT_PER_ROUND).map(move |nth| (Random(nth ^ born << 32).next(), born));
-    let id = |(name, born)| InstanceId::from_trusted(format!("short-{name:016x}-{born}-{number}"));
+    let id = |(name, born)| id(partition, &format!("short-{name:016x}-{born}"));
     changes.extend(short(round).map(id).map(|id| (id.clone(), Some(state(&id, round)))));
     if round > KEPT_ROUNDS {
         changes.extend(short(round - KEPT_ROUNDS).map(id).map(|id| (id, None)));
@@ -151,7 +157,11 @@ fn changes(partition: PartitionId, round: u64) -> BTreeMap<InstanceId, Option<Ve
     changes
 }
 
-fn write((instance, state): (InstanceId, Option<Vec<u8>>), round: u64) -> InstanceWrite {
+fn write(
+    (instance, state): (InstanceId, Option<Vec<u8>>),
+    round: u64,
+    is_stored: impl Fn(&InstanceId) -> bool,
+) -> InstanceWrite {
     let short = instance.as_str().starts_with("short");
     let change = match state {
         None => InstanceChange::Delete,
@@ -160,7 +170,7 @@ fn write((instance, state): (InstanceId, Option<Vec<u8>>), round: u64) -> Instan
             state: state.into(),
             payloads: payload(&instance, round).into_iter().collect(),
             history_events: 1,
-            fresh: short,
+            fresh: short && !is_stored(&instance),
             ended: short,
             facts: InstanceFacts::new("orchestration", OrchestrationStatus::Running, Timestamp::default()),
         },
@@ -201,7 +211,8 @@ pub(crate) fn work(store: &SledStore, folder: &Path, rounds: u64) {
         });
         for nth in to_materialise {
             for (partition, begun) in partitions().zip(progress.0) {
-                materialise_round(store, &report, partition, begun.round + nth);
+                // Of the first round since it was opened some may have been written already.
+                materialise_round(store, &report, partition, begun.round + nth, nth == 1);
             }
         }
     });
@@ -226,9 +237,11 @@ fn append_round(store: &SledStore, report: &Report, begun: Progress, nth: u64) {
     }
 }
 
-fn materialise_round(store: &SledStore, report: &Report, partition: PartitionId, round: u64) {
+fn materialise_round(store: &SledStore, report: &Report, partition: PartitionId, round: u64, repeated: bool) {
     report.note(partition, |it| it.round = round);
-    let instances = changes(partition, round).into_iter().map(|change| write(change, round)).collect();
+    let is_stored = |id: &InstanceId| repeated && store.load_instance(id).unwrap().is_some();
+    let instances = changes(partition, round).into_iter().map(|change| write(change, round, is_stored));
+    let instances = instances.collect();
     let batch = Materialisation { upto: position(round), instances, rows: rows(partition, round) };
     store.materialise(partition, &batch).unwrap();
     if round.is_multiple_of(ROUNDS_PER_TRUNCATION) {
@@ -312,7 +325,8 @@ fn check_partition(
         let Some((round, Some(state))) = allowed.iter().find(written) else {
             return Err(format!("{id} reflects {}, not one of {:?}", found.reflects, rounds_of(&allowed)));
         };
-        let payload = payload(&id, *round).map(|payload| (payload.slot, payload.bytes.to_vec()));
+        let payload = payload(&id, *round);
+        let payload = payload.map(|payload| (payload.slot(), payload.bytes().unwrap().to_vec()));
         if !payload.iter().eq(&found.payloads) {
             return Err(format!("the payload of {id} is another one"));
         }

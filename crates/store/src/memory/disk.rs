@@ -15,7 +15,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) enum Write {
     Record(LogRecord),
-    Instance(InstanceWrite),
+    /// With the bytes of its payloads, by their slots and names.
+    Instance(InstanceWrite, Vec<(u8, u128, Arc<[u8]>)>),
     Row(PartitionId, RowWrite),
     Upto(PartitionId, Position),
     Truncated(PartitionId, Position),
@@ -65,13 +66,12 @@ impl Disk {
                 };
             }
             Write::Upto(partition, upto) => self.partitions.entry(*partition).or_default().upto = *upto,
-            Write::Instance(write) => self.apply_instance(write),
+            Write::Instance(write, payloads) => self.apply_instance(write, payloads),
         }
     }
 
-    fn apply_instance(&mut self, write: &InstanceWrite) {
-        let InstanceChange::Put { state, payloads, history, history_events, facts, .. } = &write.change
-        else {
+    fn apply_instance(&mut self, write: &InstanceWrite, payloads: &[(u8, u128, Arc<[u8]>)]) {
+        let InstanceChange::Put { state, history, history_events, facts, .. } = &write.change else {
             self.instances.remove(&write.instance);
             return;
         };
@@ -87,11 +87,10 @@ impl Disk {
         instance.facts = facts.clone();
         instance.state = Arc::clone(state);
         let mut before = std::mem::take(&mut instance.payloads);
-        for payload in payloads {
+        for (slot, name, bytes) in payloads {
             // What is there under this name stays, as in a store that does not write it again.
-            let known = before.remove(&payload.slot).filter(|(name, _)| *name == payload.name);
-            let payload_or_known = known.unwrap_or_else(|| (payload.name, Arc::clone(&payload.bytes)));
-            instance.payloads.insert(payload.slot, payload_or_known);
+            let known = before.remove(slot).filter(|(known, _)| known == name);
+            instance.payloads.insert(*slot, known.unwrap_or_else(|| (*name, Arc::clone(bytes))));
         }
         instance.history_events = *history_events;
         let (at, bytes) = match history {

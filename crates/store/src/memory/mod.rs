@@ -38,8 +38,8 @@ pub use self::faults::{Fault, FaultPoint, Operation, Survival};
 use self::disk::{Disk, Write};
 use self::faults::Faults;
 use crate::{
-    Detail, Found, HubInfo, LogRecord, Materialisation, PartitionSnapshot, Store, StoreError, StoreMetrics,
-    StoredInstance,
+    Detail, Found, HubInfo, InstanceChange, LogRecord, Materialisation, PartitionSnapshot, PayloadWrite,
+    Store, StoreError, StoreMetrics, StoredInstance,
 };
 
 /// A store that keeps everything in memory. It is a handle: clones share the data, so a test can hand one to the
@@ -169,7 +169,13 @@ impl Inner {
         self.faults.begin(Operation::Materialise)?;
         for instance in &batch.instances {
             self.current.check_history(instance)?;
-            self.write(Write::Instance(instance.clone()))?;
+            let payloads = match &instance.change {
+                InstanceChange::Put { payloads, .. } => payloads.as_slice(),
+                InstanceChange::Delete => &[],
+            };
+            let bytes = |it: &PayloadWrite| it.bytes().map(|bytes| (it.slot(), it.name(), bytes));
+            let payloads = payloads.iter().map(bytes).collect::<Result<_, _>>()?;
+            self.write(Write::Instance(instance.clone(), payloads))?;
         }
         for row in &batch.rows {
             self.write(Write::Row(partition, row.clone()))?;

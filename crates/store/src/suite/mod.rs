@@ -212,7 +212,8 @@ impl<'a> Put<'a> {
     }
 
     fn payload(mut self, slot: u8, name: u128, bytes: impl Into<Arc<[u8]>>) -> Self {
-        self.payloads.push(PayloadWrite { slot, name, bytes: bytes.into() });
+        let bytes = bytes.into();
+        self.payloads.push(PayloadWrite::new(slot, name, bytes.len(), move || Ok(bytes.clone())));
         self
     }
 
