@@ -16,7 +16,7 @@ use crate::{
 pub(super) enum Write {
     Record(LogRecord),
     /// With the bytes of its payloads, by their slots and names.
-    Instance(InstanceWrite, Vec<(u8, u128, Arc<[u8]>)>),
+    Instance(Box<InstanceWrite>, Vec<(u8, u128, Arc<[u8]>)>),
     Row(PartitionId, RowWrite),
     Upto(PartitionId, Position),
     Truncated(PartitionId, Position),

@@ -175,7 +175,7 @@ impl Inner {
             };
             let bytes = |it: &PayloadWrite| it.bytes().map(|bytes| (it.slot(), it.name(), bytes));
             let payloads = payloads.iter().map(bytes).collect::<Result<_, _>>()?;
-            self.write(Write::Instance(instance.clone(), payloads))?;
+            self.write(Write::Instance(Box::new(instance.clone()), payloads))?;
         }
         for row in &batch.rows {
             self.write(Write::Row(partition, row.clone()))?;
