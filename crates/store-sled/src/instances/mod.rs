@@ -3,9 +3,9 @@
 //!
 //! A row is written after the pieces it speaks of, and pieces that it spoke of before are removed after it. So a
 //! crash leaves either the old row with all of its pieces or the new one, and pieces that nobody speaks of are
-//! removed by the next write that changes what the row speaks of, or with the instance. A history that is replaced gets a new generation for that reason, and
-//! a large state a new version. A payload has a name, under which it never changes: one that the old row speaks of as well
-//! stays where it is.
+//! removed by the next write that changes what the row speaks of, or with the instance. A history that is replaced gets
+//! a new generation for that reason, and a large state a new version. A payload has a name, under which it never changes:
+//! one that the old row speaks of as well stays where it is.
 //!
 //! Long rows are compressed (`compressed`). Rows of instances that are new and have ended already are in packs, many in one value
 //! (`packs`). One that changes after all gets a row of its own, which counts instead.
