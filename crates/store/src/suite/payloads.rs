@@ -83,7 +83,7 @@ pub fn a_payload_with_a_known_name_may_be_written_or_not(harness: &mut dyn Harne
     Ok(())
 }
 
-/// Instances keep their own payloads, and nothing of one is left when others have gone.
+/// Instances keep their own payloads, whatever is written and deleted beside them.
 pub fn payloads_of_instances_stay_apart(harness: &mut dyn Harness) -> Outcome {
     let store = harness.store();
     let mut all: BTreeMap<&str, BTreeMap<u8, Vec<u8>>> = BTreeMap::new();
