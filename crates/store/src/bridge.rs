@@ -333,7 +333,7 @@ mod tests {
     fn another_execution_or_another_end_has_payloads_of_its_own() {
         let store = MemoryStore::new(1);
         assert_comes_back(&store, &completed(&running(), 9, "output"));
-        // It failed, and was rewound.
+        // Executions end once; nothing here relies on it.
         assert_comes_back(&store, &completed(&running(), 10, "output again"));
         let next = running().execution.derive("test", 2);
         let next = InstanceState { execution: next, input: long("next input"), ..running() };

@@ -14,8 +14,9 @@ use crate::{
 pub type CodecFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Changes everything that a hub writes on its way to the store, and back: records, states, histories and rows, and with
-/// them all payloads, messages and reasons. What a store needs to find things by stays readable: instance ids and what
-/// instances can be queried by (of names, versions and tags the store on sled only keeps short hashes).
+/// them all payloads, messages and reasons. What a store needs to find things by stays readable: instance ids, the execution
+/// ids of those with long payloads, and what instances can be queried by (of names, versions and tags the store on sled only keeps
+/// short hashes).
 ///
 /// The two methods are called from several threads at once. They may be random, such as an encryption with a fresh
 /// nonce: nothing ever compares encoded bytes. A hub must be opened with a codec that decodes what was encoded before;

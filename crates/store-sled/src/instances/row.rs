@@ -2,8 +2,8 @@
 //! not expected to grow.
 //!
 //! flags u8, reflects u64, events u64, generation u32, state version u32, length of the history u32, history (if it
-//! is in the row), the payloads that are apart from the state (if there are any: their number u8, and slot u8, name u128 and
-//! length u64 of each), then the state, or its length u64 (if it is elsewhere). Numbers are big-endian.
+//! is in the row), the payloads that are apart from the state (if there are any: their number u16, and slot u8, name u128
+//! and length u64 of each), then the state, or its length u64 (if it is elsewhere). Numbers are big-endian.
 //!
 //! Up to format 4 there were no payloads apart, and behind the length of a state elsewhere there could be its outline, which is
 //! the state without its payloads.
@@ -80,7 +80,7 @@ impl<'a> Payloads<'a> {
     }
 
     fn encoded_bytes(self) -> usize {
-        if self.0.is_empty() { 0 } else { 1 + self.0.len() }
+        if self.0.is_empty() { 0 } else { 2 + self.0.len() }
     }
 }
 
@@ -135,7 +135,8 @@ pub(super) fn encode(row: &Row<'_>) -> Vec<u8> {
     value.extend_from_slice(&(history.len() as u32).to_be_bytes());
     value.extend_from_slice(history);
     if !row.payloads.0.is_empty() {
-        value.push((row.payloads.0.len() / PAYLOAD_BYTES) as u8);
+        let count = (row.payloads.0.len() / PAYLOAD_BYTES) as u16;
+        value.extend_from_slice(&count.to_be_bytes());
         value.extend_from_slice(row.payloads.0);
     }
     match row.state {
@@ -159,8 +160,8 @@ pub(super) fn decode(mut value: &[u8]) -> Option<Row<'_>> {
     let history = (flags & HISTORY_INLINE != 0).then_some(history);
     let mut payloads = Payloads::default();
     if flags & PAYLOADS != 0 {
-        let [count] = take(&mut rest)?;
-        let (places, after) = rest.split_at_checked(usize::from(count) * PAYLOAD_BYTES)?;
+        let count = usize::from(u16::from_be_bytes(take(&mut rest)?));
+        let (places, after) = rest.split_at_checked(count * PAYLOAD_BYTES)?;
         (payloads, rest) = (Payloads(places), after);
     }
     let state = if flags & STATE_ELSEWHERE == 0 {
@@ -191,8 +192,10 @@ mod tests {
     #[test]
     fn rows_of_every_kind_read_back_and_their_beginnings_are_refused() {
         let head = Head { reflects: Position(7), events: 3, generation: 1, state_version: 2 };
-        let places = [(0, 7, 20_000), (1, u128::MAX, 100_000)];
-        let places = places.map(|(slot, name, len)| PayloadPlace { slot, name, len });
+        let names = [7, u128::MAX].into_iter().cycle();
+        // One in every slot.
+        let places: Vec<_> =
+            (0..=u8::MAX).zip(names).map(|(slot, name)| PayloadPlace { slot, name, len: 100_000 }).collect();
         let mut buffer = Vec::new();
         let payloads = Payloads::new(&places, &mut buffer);
         assert!(payloads.iter().eq(places));
